@@ -1,0 +1,9 @@
+//! killtrace: what killed this process, and why?
+//!
+//! Data flows one way: [`collect`] takes events from the kernel, [`explain`] turns them into deaths,
+//! [`report`] writes them. [`model`] is the plain data between them.
+
+pub mod collect;
+pub mod explain;
+pub mod model;
+pub mod report;

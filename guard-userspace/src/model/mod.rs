@@ -1,0 +1,15 @@
+//! Plain data: what the kernel said, what killtrace makes of it. No I/O, no clock.
+
+pub mod event;
+pub mod header;
+pub mod report;
+pub mod select;
+pub mod signal;
+pub mod text;
+pub mod time;
+pub mod unit;
+pub mod want;
+
+pub use event::{Event, Fact};
+pub use header::Header;
+pub use report::Report;

@@ -1,0 +1,1 @@
+//! Verdict to bytes; one file per format. Computes nothing.
