@@ -52,11 +52,11 @@ fn live_memcg_oom_never_blames_the_task_that_was_allocating() {
     let Some(_turn) = live() else { return };
     let Some(cgroup) = cgroup("bystander", 64 * MIB) else { return };
     let watch = Watch::start(&["--comm", "victim"]);
-    // A bystander that holds nothing, and that the kernel is told to prefer.
-    let mut bystander = start_in(&cgroup, &["wait"]);
+    // A bystander that asks for nothing, and that the kernel is told to prefer.
+    let mut bystander = start_in(&cgroup, &["hold", "8"]);
     fs::write(format!("/proc/{}/oom_score_adj", bystander.pid()), "1000").expect("cannot set oom_score_adj");
     let mut eater = start_in(&cgroup, &["eat", "4"]);
-    fs::write(format!("/proc/{}/oom_score_adj", eater.pid()), "-900").expect("cannot set oom_score_adj");
+    eater.wait();
     assert_eq!(bystander.wait(), Truth { code: None, signal: Some(libc::SIGKILL) });
     watch.until_dead(&[bystander.pid()]);
     let outcome = watch.stop();
@@ -73,7 +73,6 @@ fn live_memcg_oom_never_blames_the_task_that_was_allocating() {
     let oom = death.cause.oom.as_ref().expect("an OOM kill has circumstances");
     assert_eq!(oom.scope, Some(OomScope::Memcg), "{}", death.summary);
     assert_eq!(oom.allocating_task.as_ref().map(|task| task.pid), Some(eater.pid()), "{}", death.summary);
-    eater.wait();
 }
 
 #[test]

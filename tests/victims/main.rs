@@ -20,10 +20,16 @@ const LIFETIME: Duration = Duration::from_secs(60);
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if args.first() != Some(&"segfault-in-rust") {
+        // std handles them to recognise stack overflows; most programs do not.
+        for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+            handle(signal, SigHandler::SigDfl);
+        }
+    }
     match *args.as_slice() {
         ["exit", code] => std::process::exit(number(code)),
         ["abort"] => std::process::abort(),
-        ["segfault"] => fault(),
+        ["segfault" | "segfault-in-rust"] => fault(),
         ["wait"] => wait_for_the_end(&[]),
         ["ignore-term", code] => ignore_term(number(code)),
         ["exit-on-term", code] => exit_on_term(number(code)),
@@ -35,6 +41,7 @@ fn main() {
         ["flood", pid, signo, per_second, seconds] => {
             flood(number(pid), number(signo), number(per_second), number(seconds));
         }
+        ["hold", mib] => hold(number(mib)),
         ["eat", step_mib] => eat(number(step_mib)),
         ["reap"] => reap(),
         ["in-cgroup", procs, program, ..] => in_cgroup(procs, program, &args[3..]),
@@ -54,6 +61,18 @@ fn ready(facts: &[u32]) {
     println!("ready {}", facts.join(" "));
 }
 
+fn handle(signal: Signal, handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handlers here do nothing.
+    unsafe { signal::sigaction(signal, &action) }
+        .unwrap_or_else(|error| panic!("cannot handle {signal}: {error}"));
+}
+
+fn wait_for_input_to_close() {
+    let mut rest = Vec::new();
+    std::io::stdin().read_to_end(&mut rest).expect("cannot read standard input");
+}
+
 fn wait_for_the_end(facts: &[u32]) {
     ready(facts);
     std::thread::sleep(LIFETIME);
@@ -67,12 +86,9 @@ fn fault() {
 
 /// Ignores SIGTERM; ends by itself, with `code`, when its standard input closes.
 fn ignore_term(code: i32) {
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: SIG_IGN runs no code.
-    unsafe { signal::sigaction(Signal::SIGTERM, &ignore) }.expect("cannot ignore SIGTERM");
+    handle(Signal::SIGTERM, SigHandler::SigIgn);
     ready(&[]);
-    let mut rest = Vec::new();
-    std::io::stdin().read_to_end(&mut rest).expect("cannot read standard input");
+    wait_for_input_to_close();
     std::process::exit(code);
 }
 
@@ -80,9 +96,7 @@ extern "C" fn noted(_: libc::c_int) {}
 
 /// Handles SIGTERM and exits with `code` in its own time.
 fn exit_on_term(code: i32) {
-    let action = SigAction::new(SigHandler::Handler(noted), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing.
-    unsafe { signal::sigaction(Signal::SIGTERM, &action) }.expect("cannot handle SIGTERM");
+    handle(Signal::SIGTERM, SigHandler::Handler(noted));
     ready(&[]);
     // `pause` returns when a handler has run; std's sleep would go on sleeping.
     // SAFETY: no arguments, no memory.
@@ -160,9 +174,17 @@ fn flood(pid: i32, signo: i32, per_second: u64, seconds: u64) {
     println!("sent {sent} in {} ms", start.elapsed().as_millis());
 }
 
-/// Takes memory and keeps it, `step_mib` at a time, until somebody stops it.
+/// Keeps some memory, and does nothing with it.
+fn hold(mib: usize) {
+    let held = vec![1_u8; mib << 20];
+    wait_for_the_end(&[]);
+    drop(held);
+}
+
+/// Once its standard input closes, takes memory and keeps it, `step_mib` at a time, until somebody stops it.
 fn eat(step_mib: usize) {
     ready(&[]);
+    wait_for_input_to_close();
     let mut eaten = Vec::new();
     loop {
         // Written, because pages that are only reserved are not charged to anybody.
