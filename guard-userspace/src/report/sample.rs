@@ -1,8 +1,6 @@
 //! Reports for tests: the stories that killtrace was made for, and one with every variant of every type.
 
-use std::collections::BTreeMap;
-
-use crate::model::event::{Call, Disposition, SignalResult};
+use crate::model::event::{Call, SignalResult};
 use crate::model::header::{Host, Tool};
 use crate::model::report::{
     Actor, Aftermath, AlsoDied, Ancestor, Cause, CgroupLimits, ChainStep, Collector, Confidence, Context,
@@ -377,20 +375,13 @@ fn timeline() -> Vec<TimelineEntry> {
         to: process(4010, "zsh"),
         result: SignalResult::Delivered,
         count: 1,
-        last_t_ns: BOOTTIME_NS,
-    };
-    let deliver = What::Deliver {
-        signal: "SIGTERM".to_owned(),
-        process: process(5001, "node"),
-        disposition: Disposition::Handler,
-        count: 2,
+        handled: 0,
         last_t_ns: BOOTTIME_NS,
     };
     let facts = [
         What::Fork { parent: Some(process(1, "systemd")), child: process(4010, "zsh") },
         What::Exec { process: process(4010, "zsh"), path: "/bin/zsh".to_owned(), cmdline: args("zsh -l") },
         signal,
-        deliver,
         What::OomVictim {
             process: process(6100, "MainThread"),
             allocating_task: Some(process(6133, "esbuild")),
@@ -398,10 +389,6 @@ fn timeline() -> Vec<TimelineEntry> {
         What::Exit { process: process(4010, "zsh"), exit: exit("SIGTERM", 15) },
         What::KernelLog { text: "Memory cgroup out of memory: Killed process 6100 (MainThread)".to_owned() },
         What::Lost { probe: "signal_generate".to_owned(), count: 12 },
-        What::Note {
-            fact: "listen".to_owned(),
-            fields: BTreeMap::from([("port".to_owned(), "5173".to_owned())]),
-        },
     ];
     facts.into_iter().zip(40_200..).map(|(what, id)| entry(id, what)).collect()
 }
@@ -449,6 +436,7 @@ pub(crate) fn nothing_died() -> Report {
         patterns: Vec::new(),
         timeline: Vec::new(),
         timeline_omitted: 0,
+        deaths_omitted: 0,
     }
 }
 
@@ -474,6 +462,7 @@ pub(crate) fn report() -> Report {
         )],
         timeline: timeline(),
         timeline_omitted: 3,
+        deaths_omitted: 140,
         ..empty
     }
 }
@@ -519,9 +508,8 @@ pub(crate) fn every_variant() -> Report {
          other none",
     );
     let results = all::<SignalResult>("delivered ignored already_pending overflow_fail lose_info");
-    let dispositions = all::<Disposition>("default ignore handler");
     for (index, call) in calls.into_iter().enumerate() {
-        let id = 41_000 + 2 * index as u64;
+        let id = 41_000 + index as u64;
         let what = What::Signal {
             signal: "SIGRTMIN+3".to_owned(),
             code: "-77".to_owned(),
@@ -529,18 +517,11 @@ pub(crate) fn every_variant() -> Report {
             from: None,
             to: process(4010, "zsh"),
             result: results[index % results.len()],
-            count: 1,
+            count: 3,
+            handled: 2,
             last_t_ns: u64::MAX,
         };
         report.timeline.push(entry(id, what));
-        let what = What::Deliver {
-            signal: "SIGTERM".to_owned(),
-            process: process(5001, "node"),
-            disposition: dispositions[index % dispositions.len()],
-            count: 1,
-            last_t_ns: 0,
-        };
-        report.timeline.push(entry(id + 1, what));
     }
     report
 }
