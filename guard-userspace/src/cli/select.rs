@@ -4,10 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::User;
-
 use super::args::SelectArgs;
 use super::failure::{Failure, exit};
+use crate::collect::host;
 use crate::model::select::Selectors;
 use crate::recording;
 
@@ -92,17 +91,15 @@ fn existing(pid: u32) -> Result<u32, Failure> {
 
 /// `kali(1000)`, or the number alone when that is what was given.
 fn user(name: &str) -> Result<String, Failure> {
-    if let Ok(uid) = name.parse::<u32>() {
-        return Ok(uid.to_string());
-    }
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(format!("{name}({})", user.uid)),
+    match host::user_id(name) {
+        Ok(Some(uid)) if name == uid.to_string() => Ok(uid.to_string()),
+        Ok(Some(uid)) => Ok(format!("{name}({uid})")),
         Ok(None) => Err(Failure::usage(
             format!("there is no user {name:?}"),
-            "`getent passwd` lists them; a number is taken as a user id",
+            "`cut -d: -f1 /etc/passwd` lists them; a user from elsewhere (LDAP) is found by number: `id -u NAME`",
         )),
-        Err(errno) => {
-            let error = anyhow::Error::new(errno).context(format!("cannot look up the user {name:?}"));
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("cannot look up the user {name:?}"));
             Err(Failure::new(error).help("give the user's number instead: `id -u NAME` prints it"))
         }
     }
