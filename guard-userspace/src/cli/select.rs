@@ -1,5 +1,6 @@
 //! Checks what the user selected, before anything is armed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,9 @@ use std::path::{Path, PathBuf};
 use super::args::SelectArgs;
 use super::failure::{Failure, exit};
 use crate::collect::host;
-use crate::model::select::Selectors;
+use crate::model::event::ProcessFacts;
+use crate::model::select::{Selectors, Subject};
+use crate::model::{Event, Fact};
 use crate::recording;
 
 /// The user's selectors, checked.
@@ -59,6 +62,36 @@ impl Selection {
                 .help("--cmdline takes a regular expression (https://docs.rs/regex); `\\` before a character takes it literally")
         })?;
         Ok(Self { selectors, texts })
+    }
+}
+
+/// The selected units and cgroups that no process of the first scan is in, `unit web.service`. A misspelt name
+/// would wait for ever without a word.
+pub(crate) fn absent(texts: &[String], scanned: &[Event]) -> Vec<String> {
+    let places = texts.iter().filter(|text| text.starts_with("unit=") || text.starts_with("cgroup="));
+    places
+        .filter(|text| {
+            let Ok(selectors) = recording::selectors(&[text.to_string()]) else { return false };
+            !scanned.iter().any(|event| match &event.fact {
+                Fact::Process(facts) => selectors.matches(&subject(facts)),
+                _ => false,
+            })
+        })
+        .map(|text| text.replacen('=', " ", 1))
+        .collect()
+}
+
+/// What a unit or cgroup selector looks at.
+fn subject(facts: &ProcessFacts) -> Subject<'_> {
+    static NO_PORTS: BTreeSet<u16> = BTreeSet::new();
+    Subject {
+        tgid: facts.tgid,
+        comm: facts.comm.unwrap_or_default(),
+        exe: facts.exe.as_deref(),
+        cmdline: facts.cmdline.as_deref(),
+        uid: facts.uid,
+        cgroups: facts.cgroups.as_ref(),
+        listening: &NO_PORTS,
     }
 }
 
