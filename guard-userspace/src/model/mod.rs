@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod header;
+pub mod kernel_log;
 pub mod report;
 pub mod select;
 pub mod signal;
