@@ -1,0 +1,12 @@
+//! Placeholder: written on another branch.
+
+use super::args::ReportArgs;
+use super::failure::Failure;
+
+/// Placeholder.
+///
+/// # Errors
+/// Always.
+pub fn run(_args: &ReportArgs) -> Result<u8, Failure> {
+    Err(Failure::new(anyhow::anyhow!("this command is not in this build yet")))
+}
