@@ -186,6 +186,14 @@ impl<'a> Case<'a> {
         Some(Decisive { run, graceful: true, confidence, reraised: None })
     }
 
+    /// A handler took a request to stop that nobody was seen to make.
+    #[must_use]
+    pub fn asked_by_nobody_seen(&self) -> bool {
+        self.victim.history.unexplained.is_some_and(|(at, signo)| {
+            stop_window(signo).is_some_and(|window| self.ending.at.t_ns.saturating_sub(at.t_ns) < window)
+        })
+    }
+
     /// Queued, never delivered, and no longer pending when the process ended: it was waited for.
     fn consumed(&self, run: &SignalRun) -> bool {
         let bit = 1u64 << (run.signo.0 - 1).clamp(0, 63);

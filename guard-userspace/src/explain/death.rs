@@ -111,6 +111,9 @@ fn doubt(scene: &Scene<'_>, case: &Case<'_>, finding: &mut Finding) -> Vec<Strin
     if case.victim.history.forgotten > 0 && case.decisive.is_none() {
         gaps.push("it received so many different signals that the oldest were forgotten".to_owned());
     }
+    if let Some((_, signo)) = case.victim.history.unexplained.filter(|_| case.decisive.is_none()) {
+        gaps.push(format!("it handled a {signo} whose sender was not seen"));
+    }
     if case.victim.born.is_none() && finding.kind == Kind::Unknown {
         gaps.push(
             "it was already running when watching began: what was sent to it before was not seen".to_owned(),

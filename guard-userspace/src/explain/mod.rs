@@ -10,6 +10,8 @@ pub mod losses;
 mod patterns;
 pub mod process;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 pub(crate) mod scenario;
 pub mod story;
 pub mod table;

@@ -49,6 +49,8 @@ pub struct Ending {
     pub pending: Option<u64>,
     /// taskstats: ended through a delivered signal.
     pub signaled: Option<bool>,
+    /// Its exit was not seen: it was a zombie when watching began.
+    pub assumed: bool,
 }
 
 /// Alike signals in a row: one generated signal, or thousands.
@@ -120,6 +122,8 @@ pub struct History {
     /// It was stopped (SIGCHLD with CLD_STOPPED by it) and not continued since.
     pub stopped: bool,
     pub oom: Option<OomMark>,
+    /// A handler took a signal that was not seen to be generated: before watching began, or it was lost.
+    pub unexplained: Option<(Mark, Signo)>,
     /// Exit status as told by SIGCHLD's code: `(code, when)`.
     pub child_code: Option<i32>,
 }
@@ -169,8 +173,9 @@ impl History {
                         && !run.all_handled()
                         && (run.group || run.target_tid == tid)
                 });
-                if let Some(run) = taken {
-                    run.handled += 1;
+                match taken {
+                    Some(run) => run.handled += 1,
+                    None => self.unexplained = Some((at, signo)),
                 }
             }
             Disposition::Default => {
@@ -217,6 +222,8 @@ pub struct Process {
     pub root: bool,
     pub history: History,
     pub ending: Option<Ending>,
+    /// What taskstats said of its last thread.
+    pub(super) stats: Option<Taskstats>,
     /// Children that are remembered.
     pub(super) children: BTreeSet<ProcId>,
 }
@@ -246,6 +253,7 @@ impl Process {
             root: false,
             history: History::default(),
             ending: None,
+            stats: None,
             children: BTreeSet::new(),
         }
     }
@@ -342,7 +350,13 @@ impl Process {
     /// Notes what taskstats says; the record of the last thread is the process's.
     pub(super) fn apply_taskstats(&mut self, stats: &Taskstats) {
         self.peak_rss_bytes = stats.max_rss_bytes.max(self.peak_rss_bytes);
-        if let Some(ending) = &mut self.ending {
+        self.stats = Some(*stats);
+        self.use_stats();
+    }
+
+    /// The kernel sends the record before the exit event, but the two come by different ways.
+    pub(super) fn use_stats(&mut self) {
+        if let (Some(ending), Some(stats)) = (&mut self.ending, self.stats) {
             ending.signaled = Some(stats.signaled);
             ending.status = ending.status.or(Some(stats.status));
         }

@@ -102,7 +102,8 @@ impl<'a> Teller<'a> {
                     story.action = Some("ended".to_owned());
                 }
             } else {
-                story.killer = Some(origin.id);
+                // It was dying when it sent this, but its end was not seen.
+                story.finding.confidence = story.finding.confidence.min(Confidence::Likely);
             }
             return;
         }

@@ -42,7 +42,7 @@ pub enum Change {
 
 impl Table {
     /// How many dead processes without living descendants are remembered.
-    const DEAD: usize = 8192;
+    const DEAD: usize = 4096;
 
     #[must_use]
     pub fn get(&self, id: ProcId) -> Option<&Process> {
@@ -332,7 +332,7 @@ impl Table {
         process.threads.remove(&current.tid);
         let tgid = process.tgid;
         let last = exit.group_dead.unwrap_or(process.threads.is_empty());
-        if process.ending.is_some() {
+        if process.ending.is_some_and(|ending| !ending.assumed) {
             return Change::Nothing;
         }
         if !last {
@@ -344,8 +344,15 @@ impl Table {
         process.ppid = exit.ppid.or(process.ppid);
         process.start_ns = exit.start_boottime_ns.or(process.start_ns);
         process.peak_rss_bytes = exit.max_rss_bytes.or(process.peak_rss_bytes);
-        process.ending =
-            Some(Ending { at, tid: current.tid, status: exit.status, pending: exit.pending, signaled: None });
+        process.ending = Some(Ending {
+            at,
+            tid: current.tid,
+            status: exit.status,
+            pending: exit.pending,
+            signaled: None,
+            assumed: false,
+        });
+        process.use_stats();
         process.listening.clear();
         if current.tid != tgid {
             self.by_tid.remove(&current.tid);
@@ -400,10 +407,16 @@ impl Table {
         }
         let Some(process) = self.get_mut(id) else { return Change::Nothing };
         process.apply_facts(facts);
-        if facts.zombie && process.ending.is_none() {
-            // It had died before watching began; how is not known.
-            process.ending =
-                Some(Ending { at, tid: facts.tgid, status: None, pending: None, signaled: None });
+        if facts.seeded && facts.zombie && process.ending.is_none() {
+            // It died before watching began, unless its exit is still to come in the stream.
+            process.ending = Some(Ending {
+                at,
+                tid: facts.tgid,
+                status: None,
+                pending: None,
+                signaled: None,
+                assumed: true,
+            });
         }
         Change::Changed(id)
     }
