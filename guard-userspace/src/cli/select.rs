@@ -1,14 +1,16 @@
 //! Checks what the user selected, before anything is armed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::User;
-
 use super::args::SelectArgs;
 use super::failure::{Failure, exit};
-use crate::model::select::Selectors;
+use crate::collect::host;
+use crate::model::event::ProcessFacts;
+use crate::model::select::{Selectors, Subject};
+use crate::model::{Event, Fact};
 use crate::recording;
 
 /// The user's selectors, checked.
@@ -63,6 +65,36 @@ impl Selection {
     }
 }
 
+/// The selected units and cgroups that no process of the first scan is in, `unit web.service`. A misspelt name
+/// would wait for ever without a word.
+pub(crate) fn absent(texts: &[String], scanned: &[Event]) -> Vec<String> {
+    let places = texts.iter().filter(|text| text.starts_with("unit=") || text.starts_with("cgroup="));
+    places
+        .filter(|text| {
+            let Ok(selectors) = recording::selectors(&[text.to_string()]) else { return false };
+            !scanned.iter().any(|event| match &event.fact {
+                Fact::Process(facts) => selectors.matches(&subject(facts)),
+                _ => false,
+            })
+        })
+        .map(|text| text.replacen('=', " ", 1))
+        .collect()
+}
+
+/// What a unit or cgroup selector looks at.
+fn subject(facts: &ProcessFacts) -> Subject<'_> {
+    static NO_PORTS: BTreeSet<u16> = BTreeSet::new();
+    Subject {
+        tgid: facts.tgid,
+        comm: facts.comm.unwrap_or_default(),
+        exe: facts.exe.as_deref(),
+        cmdline: facts.cmdline.as_deref(),
+        uid: facts.uid,
+        cgroups: facts.cgroups.as_ref(),
+        listening: &NO_PORTS,
+    }
+}
+
 /// A process id that exists and is no thread's.
 fn existing(pid: u32) -> Result<u32, Failure> {
     let path = format!("/proc/{pid}/status");
@@ -92,17 +124,15 @@ fn existing(pid: u32) -> Result<u32, Failure> {
 
 /// `kali(1000)`, or the number alone when that is what was given.
 fn user(name: &str) -> Result<String, Failure> {
-    if let Ok(uid) = name.parse::<u32>() {
-        return Ok(uid.to_string());
-    }
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(format!("{name}({})", user.uid)),
+    match host::user_id(name) {
+        Ok(Some(uid)) if name == uid.to_string() => Ok(uid.to_string()),
+        Ok(Some(uid)) => Ok(format!("{name}({uid})")),
         Ok(None) => Err(Failure::usage(
             format!("there is no user {name:?}"),
-            "`getent passwd` lists them; a number is taken as a user id",
+            "`cut -d: -f1 /etc/passwd` lists them; a user from elsewhere (LDAP) is found by number: `id -u NAME`",
         )),
-        Err(errno) => {
-            let error = anyhow::Error::new(errno).context(format!("cannot look up the user {name:?}"));
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("cannot look up the user {name:?}"));
             Err(Failure::new(error).help("give the user's number instead: `id -u NAME` prints it"))
         }
     }

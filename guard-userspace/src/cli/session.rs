@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 use super::child::Child;
 use super::failure::{Failure, exit};
 use super::output::{Output, note};
-use super::select::Selection;
+use super::select::{Selection, absent};
 use super::signals::{Arrived, Blocked, Signals};
 use super::sources::{Abilities, Sources};
 use crate::collect::enrich::Enricher;
@@ -136,6 +136,8 @@ struct Agent {
     recording: Recording,
     /// Selectors in the user's words.
     texts: Vec<String>,
+    /// Units and cgroups that were asked for and have no process.
+    absent: Vec<String>,
     /// Events of this turn; empty between turns, its room reused.
     batch: Vec<Event>,
     last_id: u64,
@@ -184,6 +186,7 @@ impl Agent {
             output,
             recording: Recording::None,
             texts: selection.texts,
+            absent: Vec::new(),
             batch: Vec::new(),
             last_id: 0,
             deaths: 0,
@@ -206,6 +209,7 @@ impl Agent {
         let scan = self.enricher.procfs().scan(&mut self.batch);
         scan.context("cannot list the processes in /proc")
             .map_err(|error| Failure::new(error).help("is /proc mounted? mount -t proc proc /proc"))?;
+        self.absent = absent(&self.texts, &self.batch);
         self.turn()?;
         self.batch.shrink_to(BATCH_KEPT);
         Ok(())
@@ -213,6 +217,9 @@ impl Agent {
 
     /// Says what is watched.
     fn announce(&mut self) {
+        for what in std::mem::take(&mut self.absent) {
+            note(&format!("no {} yet; waiting for it", printable(&what)));
+        }
         let roots = self.explainer.live_roots();
         self.waiting = roots.is_empty();
         if self.waiting {
