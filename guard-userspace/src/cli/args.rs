@@ -173,9 +173,9 @@ pub struct ReportArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Format to write
-    #[arg(long, value_parser = formats(), default_value = "text")]
-    pub format: String,
+    /// Format to write [default: what the name after -o says, else text]
+    #[arg(long, value_parser = formats())]
+    pub format: Option<String>,
 
     /// Save it here instead of printing it; `-` is stdout
     #[arg(short, long, value_name = "FILE")]

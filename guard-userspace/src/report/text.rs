@@ -5,7 +5,7 @@ mod page;
 
 use std::io::{self, Write};
 
-use page::Page;
+pub(crate) use page::Page;
 
 use super::{Options, Report, Style, units};
 use crate::model;

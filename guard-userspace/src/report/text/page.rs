@@ -12,7 +12,7 @@ const PLAIN: &str = "\x1b[0m";
 
 /// Text being laid out.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     out: String,
     style: Style,
     /// Columns that everything is moved to the right by.
@@ -20,48 +20,48 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn new(style: Style) -> Self {
+    pub(crate) fn new(style: Style) -> Self {
         Self { out: String::new(), style, indent: 0 }
     }
 
     /// Moves what follows to the right by this much instead of the last such amount.
-    pub(super) fn set_indent(&mut self, columns: usize) {
+    pub(crate) fn set_indent(&mut self, columns: usize) {
         self.indent = columns;
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.out
     }
 
-    pub(super) fn blank(&mut self) {
+    pub(crate) fn blank(&mut self) {
         self.out.push('\n');
     }
 
     /// The answer: bold on a terminal.
-    pub(super) fn headline(&mut self, lead: &str, text: &str) {
+    pub(crate) fn headline(&mut self, lead: &str, text: &str) {
         let text = escape::text(text);
         let lines = wrap(&text, self.columns(lead.chars().count()));
         self.push_lines(lead, &lines, lead.chars().count(), Some(BOLD));
     }
 
-    pub(super) fn paragraph(&mut self, text: &str) {
+    pub(crate) fn paragraph(&mut self, text: &str) {
         self.hanging("", text);
     }
 
     /// A paragraph after a bullet or a number, under which further lines do not go.
-    pub(super) fn hanging(&mut self, lead: &str, text: &str) {
+    pub(crate) fn hanging(&mut self, lead: &str, text: &str) {
         let text = escape::text(text);
         let lines = wrap(&text, self.columns(lead.chars().count()));
         self.push_lines(lead, &lines, lead.chars().count(), None);
     }
 
     /// A labelled line; an empty label continues the field before.
-    pub(super) fn field(&mut self, label: &str, text: &str) {
+    pub(crate) fn field(&mut self, label: &str, text: &str) {
         self.columned(label, "", text);
     }
 
     /// A labelled line whose text has a column of its own on the left, for times.
-    pub(super) fn columned(&mut self, label: &str, column: &str, text: &str) {
+    pub(crate) fn columned(&mut self, label: &str, column: &str, text: &str) {
         let text = escape::text(text);
         let hang = LABEL_COLUMNS + column.chars().count();
         let lines = wrap(&text, self.columns(hang));
