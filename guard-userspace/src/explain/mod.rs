@@ -1,53 +1,445 @@
 //! From events to deaths. Pure: no clock, no files, no /proc, no globals.
 
-use crate::model::report::Death;
+pub mod actors;
+pub mod acts;
+mod advice;
+pub mod case;
+pub mod causes;
+pub mod death;
+pub mod losses;
+mod patterns;
+pub mod process;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+pub(crate) mod scenario;
+pub mod story;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod timeline;
+pub mod words;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::model::event::{Cgroups, Fact};
+use crate::model::kernel_log::{self, OomKill};
+use crate::model::report::{AlsoDied, Collector, Death, Watch, What};
 use crate::model::select::Selectors;
 use crate::model::want::Want;
 use crate::model::{Event, Header, Report};
+
+use acts::Acts;
+use death::{Scene, Surroundings};
+use losses::Losses;
+use process::{Mark, ProcId};
+use story::Teller;
+use table::{Change, Table};
+use timeline::{Timeline, reference};
 
 /// Reads a stream of events and answers for every death in a watched tree.
 #[derive(Debug)]
 pub struct Explainer {
     header: Header,
     selectors: Selectors,
+    table: Table,
+    acts: Acts,
+    timeline: Timeline,
+    losses: Losses,
+    now_ns: u64,
+    events: u64,
+    roots_seen: u64,
+    pending: VecDeque<Pending>,
+    wants: Vec<Want>,
+    deaths: Vec<Told>,
+    deaths_omitted: u64,
+    /// How many of `deaths` have been taken.
+    taken: usize,
+    next_death: u64,
+    oom_logs: VecDeque<OomKill>,
+}
+
+/// A death that waits for late facts.
+#[derive(Debug)]
+struct Pending {
+    id: ProcId,
+    due_ns: u64,
+    /// Without a status, taskstats or SIGCHLD may still bring one.
+    last_chance_ns: u64,
+    surroundings: Surroundings,
+}
+
+/// A death that has been answered, and whose end it followed from.
+#[derive(Debug)]
+struct Told {
+    death: Death,
+    victim: ProcId,
+    because_of: Option<ProcId>,
 }
 
 impl Explainer {
+    /// The kernel emits what belongs to a death within microseconds of it, but on several CPUs, and may mark
+    /// an OOM victim after its exit (6.16 and newer).
+    const SETTLE_NS: u64 = 10_000_000;
+    const LAST_CHANCE_NS: u64 = 60_000_000;
+    /// Most deaths that a report holds.
+    const DEATHS: usize = 5_000;
+    const OOM_LOGS: usize = 64;
+
     #[must_use]
     pub fn new(header: Header, selectors: Selectors) -> Self {
-        Self { header, selectors }
+        Self {
+            header,
+            selectors,
+            table: Table::default(),
+            acts: Acts::default(),
+            timeline: Timeline::default(),
+            losses: Losses::default(),
+            now_ns: 0,
+            events: 0,
+            roots_seen: 0,
+            pending: VecDeque::new(),
+            wants: Vec::new(),
+            deaths: Vec::new(),
+            deaths_omitted: 0,
+            taken: 0,
+            next_death: 1,
+            oom_logs: VecDeque::new(),
+        }
     }
 
     /// Takes the next event. Events come in stream order, with rising ids.
-    pub fn apply(&mut self, _event: &Event) {
-        let _ = (&self.header, &self.selectors);
+    pub fn apply(&mut self, event: &Event) {
+        self.now_ns = self.now_ns.max(event.t_ns);
+        if event.cpu.is_some() {
+            self.events += 1;
+        }
+        match &event.fact {
+            Fact::Seeded { .. } => {
+                self.table.link_parents();
+                self.spread_trees();
+            }
+            Fact::Memory(memory) => {
+                for pending in self.pending.iter_mut().filter(|p| p.surroundings.memory.is_none()) {
+                    pending.surroundings.memory = Some(*memory);
+                }
+            }
+            Fact::CgroupMemory(memory) => self.cgroup_memory(memory),
+            Fact::KernelLog { text } => self.kernel_log(event, text),
+            Fact::Lost { probe, count } => {
+                self.losses.note(event.t_ns, *count);
+                let what = What::Lost { probe: probe.clone(), count: *count };
+                self.timeline.add(Mark { id: event.id, t_ns: event.t_ns }, what);
+            }
+            Fact::End => {
+                self.settle(u64::MAX);
+                return;
+            }
+            _ => {}
+        }
+        let change = self.table.apply(event);
+        self.react(event, change);
+        self.settle(self.now_ns);
+    }
+
+    fn react(&mut self, event: &Event, change: Change) {
+        match change {
+            Change::Born(id) => {
+                if let Some(child) = self.table.get(id).filter(|child| child.tree.is_some()) {
+                    self.timeline.fork(child, &self.table);
+                }
+            }
+            Change::Changed(id) => self.changed(id, &event.fact),
+            Change::Signalled(id) => self.signalled(id),
+            Change::OomMarked(id) => self.oom_marked(id, event),
+            Change::Died(id) => self.died(id),
+            Change::Nothing => {}
+        }
+    }
+
+    fn changed(&mut self, id: ProcId, fact: &Fact) {
+        let Some(process) = self.table.get(id) else { return };
+        if process.tgid == self.header.own_tgid {
+            return;
+        }
+        let is_exec = matches!(fact, Fact::Exec(_));
+        let matched = !process.root && process.alive() && self.selectors.matches(&process.subject());
+        if matched {
+            self.roots_seen += 1;
+            let tree = process.tree.unwrap_or(id);
+            if let Some(process) = self.table.get_mut(id) {
+                process.root = true;
+                process.tree = Some(tree);
+            }
+            self.adopt_descendants(id, tree);
+        }
+        let Some(process) = self.table.get(id) else { return };
+        if process.tree.is_some() && is_exec {
+            self.timeline.exec(process);
+        }
+        if process.tree.is_some() && process.alive() && !process.read && (is_exec || matched) {
+            self.wants.push(Want::Process(process.tgid));
+        }
+    }
+
+    /// Puts what already descends from a new root into its tree.
+    fn adopt_descendants(&mut self, id: ProcId, tree: ProcId) {
+        for descendant in self.table.descendants(id) {
+            let Some(process) = self.table.get_mut(descendant) else { continue };
+            if process.tree.is_none() && process.alive() {
+                process.tree = Some(tree);
+                self.wants.push(Want::Process(process.tgid));
+            }
+        }
+    }
+
+    /// Parents may be read after their children when the table is seeded.
+    fn spread_trees(&mut self) {
+        let roots: Vec<(ProcId, ProcId)> = self
+            .table
+            .iter()
+            .filter(|process| process.root)
+            .filter_map(|process| Some((process.id, process.tree?)))
+            .collect();
+        for (root, tree) in roots {
+            self.adopt_descendants(root, tree);
+        }
+    }
+
+    fn signalled(&mut self, id: ProcId) {
+        let Some(process) = self.table.get(id) else { return };
+        let Some(run) = process.history.runs.back() else { return };
+        self.acts.note(id, run);
+        if process.tree.is_none() || run.count > 1 {
+            return;
+        }
+        let sender = run.current.and_then(|sender| self.table.get(sender));
+        if let Some(sender) = sender.filter(|sender| sender.alive() && !sender.read && sender.id != id)
+            && !self.table.is_kernel_thread(sender.id)
+        {
+            self.wants.push(Want::Process(sender.tgid));
+        }
+        if run.signo.is_fatal_by_default() && run.result.queued() && process.alive() {
+            self.wants.push(Want::ProcessMemory(process.tgid));
+        }
+    }
+
+    fn oom_marked(&mut self, id: ProcId, event: &Event) {
+        let Some(process) = self.table.get(id) else { return };
+        let allocating_task = process
+            .history
+            .oom
+            .and_then(|mark| mark.current)
+            .and_then(|id| self.table.get(id))
+            .map(reference);
+        if process.tree.is_some() {
+            let what = What::OomVictim { process: reference(process), allocating_task };
+            self.timeline.add(Mark { id: event.id, t_ns: event.t_ns }, what);
+            let cgroups = process.image.cgroups.as_deref().cloned();
+            self.wants.extend(cgroups.map(Want::CgroupMemory));
+        }
+    }
+
+    fn died(&mut self, id: ProcId) {
+        let Some(process) = self.table.get(id) else { return };
+        let Some(ending) = process.ending else { return };
+        if process.root {
+            // The pid may soon be another process's.
+            let tgid = process.tgid;
+            self.selectors.pids.retain(|&pid| pid != tgid);
+        }
+        if process.tree.is_none() {
+            return;
+        }
+        let descendants: Vec<ProcId> = self
+            .table
+            .descendants(id)
+            .into_iter()
+            .filter(|&id| self.table.get(id).is_some_and(process::Process::alive))
+            .collect();
+        self.wants.push(Want::MachineMemory);
+        let cgroups: Option<Cgroups> = process.image.cgroups.as_deref().cloned();
+        self.wants.extend(cgroups.map(Want::CgroupMemory));
+        let pids: Vec<u32> =
+            descendants.iter().filter_map(|&id| self.table.get(id)).map(|process| process.tgid).collect();
+        if !pids.is_empty() {
+            self.wants.push(Want::Survivors(pids));
+        }
+        self.pending.push_back(Pending {
+            id,
+            due_ns: ending.at.t_ns.saturating_add(Self::SETTLE_NS),
+            last_chance_ns: ending.at.t_ns.saturating_add(Self::LAST_CHANCE_NS),
+            surroundings: Surroundings { descendants, ..Surroundings::default() },
+        });
+    }
+
+    fn cgroup_memory(&mut self, memory: &crate::model::event::CgroupMemory) {
+        for pending in &mut self.pending {
+            let process = self.table.get(pending.id);
+            let cgroups = process.and_then(|process| process.image.cgroups.as_deref());
+            let mine = cgroups.into_iter().flat_map(|cgroups| [&cgroups.memory, &cgroups.v2]).flatten().any(
+                |path| {
+                    path == &memory.path
+                        || path.starts_with(&format!("{}/", memory.path.trim_end_matches('/')))
+                },
+            );
+            if mine {
+                let known = &mut pending.surroundings.cgroup_memory;
+                known.retain(|known| known.path != memory.path);
+                known.push(memory.clone());
+            }
+        }
+    }
+
+    fn kernel_log(&mut self, event: &Event, text: &str) {
+        let Some(oom) = kernel_log::oom_kill(text) else { return };
+        let watched = self.table.by_tid(oom.pid).and_then(|id| self.table.get(id));
+        if watched.is_some_and(|process| process.tree.is_some()) {
+            let what = What::KernelLog { text: text.to_owned() };
+            self.timeline.add(Mark { id: event.id, t_ns: event.t_ns }, what);
+        }
+        if self.oom_logs.len() == Self::OOM_LOGS {
+            self.oom_logs.pop_front();
+        }
+        self.oom_logs.push_back(oom);
+    }
+
+    /// Answers the deaths whose late facts have had their time.
+    fn settle(&mut self, now_ns: u64) {
+        while let Some(pending) = self.pending.front() {
+            let known = self
+                .table
+                .get(pending.id)
+                .and_then(|process| process.ending)
+                .is_some_and(|ending| ending.status.is_some());
+            if now_ns < if known { pending.due_ns } else { pending.last_chance_ns } {
+                return;
+            }
+            if let Some(pending) = self.pending.pop_front() {
+                self.answer(&pending);
+            }
+        }
+    }
+
+    fn answer(&mut self, pending: &Pending) {
+        let Some(victim) = self.table.get(pending.id) else { return };
+        let oom_log = self.oom_logs.iter().rev().find(|log| log.pid == victim.tgid);
+        let scene = Scene {
+            header: &self.header,
+            teller: self.teller(),
+            surroundings: &pending.surroundings,
+            oom_log: oom_log.filter(|_| victim.history.oom.is_some()),
+            losses: &self.losses,
+        };
+        let Some((death, story)) = death::answer(&scene, victim, self.next_death) else { return };
+        self.show(&story);
+        let exit = death.exit.clone();
+        if let Some(victim) = self.table.get(pending.id) {
+            self.timeline.exit(victim, exit);
+            for run in &victim.history.runs {
+                self.timeline.signal(victim, run, &self.table);
+            }
+        }
+        self.timeline.keep(story.evidence.iter().copied());
+        self.next_death += 1;
+        self.deaths.push(Told { death, victim: pending.id, because_of: story.finding.because_of });
+        if self.deaths.len() > Self::DEATHS {
+            self.deaths.remove(0);
+            self.taken = self.taken.saturating_sub(1);
+            self.deaths_omitted += 1;
+        }
+    }
+
+    /// Puts the events a story rests on into the timeline, whoever's they are.
+    fn show(&mut self, story: &story::Story) {
+        for process in story.cast.iter().filter_map(|&id| self.table.get(id)) {
+            self.timeline.fork(process, &self.table);
+            self.timeline.exec(process);
+            for run in process.history.runs.iter().filter(|run| story.evidence.contains(&run.first.id)) {
+                self.timeline.signal(process, run, &self.table);
+            }
+            let ended = process.ending.is_some_and(|ending| story.evidence.contains(&ending.at.id));
+            if let (true, Some(case)) =
+                (ended, case::Case::new(&self.table, process, self.header.capabilities))
+            {
+                self.timeline.exit(process, death::exit_status(&case));
+            }
+        }
+    }
+
+    fn teller(&self) -> Teller<'_> {
+        Teller { table: &self.table, acts: &self.acts, capabilities: self.header.capabilities }
     }
 
     /// What the collector should read now, since the last call.
     pub fn take_wants(&mut self) -> Vec<Want> {
-        Vec::new()
+        std::mem::take(&mut self.wants)
     }
 
     /// Deaths answered since the last call, in order.
     pub fn take_deaths(&mut self) -> Vec<Death> {
-        Vec::new()
+        let new = self.deaths[self.taken..].iter().map(|told| told.death.clone()).collect();
+        self.taken = self.deaths.len();
+        new
     }
 
     /// A verdict waits for time to pass: feed a `Fact::Tick` when nothing else happens for a few milliseconds.
     #[must_use]
     pub fn is_settling(&self) -> bool {
-        false
+        !self.pending.is_empty()
     }
 
     /// Roots of watched trees that are alive now, as `(pid, name)`.
     #[must_use]
     pub fn live_roots(&self) -> Vec<(u32, String)> {
-        Vec::new()
+        let roots = self.table.iter().filter(|process| process.root && process.alive());
+        let mut roots: Vec<_> = roots.map(|process| (process.tgid, process.name())).collect();
+        roots.sort();
+        roots
     }
 
     /// Everything so far. Its `generated_at` is the time of the last event.
     #[must_use]
     pub fn report(&self) -> Report {
-        unimplemented!()
+        let mut deaths: Vec<Death> = self.deaths.iter().map(|told| told.death.clone()).collect();
+        self.group(&mut deaths);
+        let alive: Vec<_> =
+            self.table.iter().filter(|process| process.tree.is_some() && process.alive()).collect();
+        let now = self.header.wall(self.now_ns);
+        Report {
+            schema: Report::SCHEMA.to_owned(),
+            tool: self.header.tool.clone(),
+            generated_at: now,
+            host: self.header.host.clone(),
+            collector: Collector {
+                backend: self.header.backend.clone(),
+                started_at: self.header.started_at,
+                ended_at: now,
+                events: self.events,
+                lost_events: self.losses.total(),
+                degraded: self.header.degraded.clone(),
+            },
+            watch: Watch { selectors: self.header.selectors.clone(), roots_seen: self.roots_seen },
+            patterns: patterns::find(&deaths),
+            timeline: self.timeline.entries(&self.header, &alive, &self.table),
+            timeline_omitted: self.timeline.omitted(),
+            deaths_omitted: self.deaths_omitted,
+            deaths,
+        }
+    }
+
+    /// Notes on each death which others followed from it.
+    fn group(&self, deaths: &mut [Death]) {
+        let by_victim: BTreeMap<ProcId, usize> =
+            self.deaths.iter().enumerate().map(|(index, told)| (told.victim, index)).collect();
+        for told in &self.deaths {
+            let Some(&origin) = told.because_of.and_then(|id| by_victim.get(&id)) else { continue };
+            let also = AlsoDied {
+                pid: told.death.victim.pid,
+                comm: told.death.victim.comm.clone(),
+                because_of_death: Some(deaths[origin].id),
+            };
+            deaths[origin].aftermath.also_died.push(also);
+        }
     }
 }

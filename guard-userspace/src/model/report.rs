@@ -2,8 +2,6 @@
 //!
 //! Adding keys is compatible, changing them is not. Unknown is `null`, never a missing key and never a guess.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +25,8 @@ pub struct Report {
     pub timeline: Vec<TimelineEntry>,
     /// Timeline entries left out to keep the report bounded.
     pub timeline_omitted: u64,
+    /// Deaths left out to keep the report bounded, the oldest.
+    pub deaths_omitted: u64,
 }
 
 impl Report {
@@ -485,15 +485,9 @@ pub enum What {
         result: SignalResult,
         /// How many alike followed each other.
         count: u64,
+        /// How many of them a handler took.
+        handled: u64,
         /// When the last of them was made.
-        last_t_ns: u64,
-    },
-    Deliver {
-        signal: String,
-        process: ProcessRef,
-        /// `default`, `ignore` or `handler`.
-        disposition: super::event::Disposition,
-        count: u64,
         last_t_ns: u64,
     },
     OomVictim {
@@ -510,10 +504,5 @@ pub enum What {
     Lost {
         probe: String,
         count: u64,
-    },
-    /// Any other fact, named by its key in the event stream.
-    Note {
-        fact: String,
-        fields: BTreeMap<String, String>,
     },
 }

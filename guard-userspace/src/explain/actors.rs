@@ -1,0 +1,293 @@
+//! What a process is, from its executable, command line, unit and ancestry; and who decided an act.
+
+use crate::model::report::Role;
+
+use super::process::{ProcId, Process};
+use super::table::Table;
+
+/// Programs by what they are. Extend freely; names are basenames of executables or scripts.
+const PROGRAMS: &[(Role, &[&str])] = &[
+    (Role::OomDaemon, &["earlyoom", "systemd-oomd", "nohang", "oomd", "lmkd"]),
+    (
+        Role::ServiceManager,
+        &["systemd", "supervisord", "runsv", "s6-supervise", "openrc-run", "monit", "start-stop-daemon"],
+    ),
+    (
+        Role::ContainerRuntime,
+        &[
+            "dockerd",
+            "containerd",
+            "containerd-shim",
+            "containerd-shim-runc-v2",
+            "runc",
+            "crun",
+            "conmon",
+            "podman",
+            "crio",
+            "kubelet",
+        ],
+    ),
+    (Role::Init, &["init", "tini", "dumb-init", "docker-init", "catatonit", "s6-svscan"]),
+    (
+        Role::Terminal,
+        &[
+            "tmux",
+            "tmux: server",
+            "screen",
+            "SCREEN",
+            "sshd",
+            "sshd-session",
+            "xterm",
+            "konsole",
+            "gnome-terminal-server",
+            "alacritty",
+            "kitty",
+            "foot",
+            "wezterm-gui",
+            "ptyxis",
+            "code",
+            "script",
+        ],
+    ),
+    (Role::Debugger, &["gdb", "lldb", "strace", "ltrace", "rr", "dlv"]),
+    (
+        Role::TestRunner,
+        &[
+            "vitest",
+            "jest",
+            "mocha",
+            "pytest",
+            "py.test",
+            "cargo-nextest",
+            "ctest",
+            "playwright",
+            "bats",
+            "prove",
+        ],
+    ),
+];
+
+/// Helpers that only do what they are told: the one who started them decided.
+const HELPERS: &[&str] = &[
+    "kill",
+    "pkill",
+    "killall",
+    "killall5",
+    "skill",
+    "fuser",
+    "xargs",
+    "env",
+    "sudo",
+    "doas",
+    "su",
+    "nice",
+    "ionice",
+    "nohup",
+    "setsid",
+    "stdbuf",
+    "time",
+    "busybox",
+    "systemctl",
+    "start-stop-daemon",
+    "npx",
+    "timeout",
+];
+
+const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ash", "ksh", "mksh", "fish", "busybox"];
+
+const PACKAGE_MANAGERS: &[&str] = &["npm", "pnpm", "yarn", "bun", "npx", "pnpx", "bunx"];
+
+/// What a process does, as far as it matters to who decided something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doing {
+    /// A helper such as `pkill`.
+    Helping,
+    /// `sh -c '...'`: does what whoever started it wrote.
+    RunningCommand,
+    /// A shell that runs a script file: somebody's programme of action.
+    RunningScript,
+    /// `npm run NAME`.
+    PackageScript,
+    /// Anything else decides for itself.
+    OwnBusiness,
+}
+
+/// Basename of its executable, or its first argument, or its comm.
+fn base(process: &Process) -> String {
+    let exe = process.image.exe.as_deref().map(basename).filter(|name| !name.is_empty());
+    exe.map_or_else(|| process.comm.to_text(), |name| name.trim_end_matches(" (deleted)").to_owned())
+}
+
+fn basename(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// `npm run NAME` and its like: the whole command, as its user typed it.
+#[must_use]
+pub fn package_script(process: &Process) -> Option<String> {
+    let args = process.image.cmdline.as_deref()?;
+    // npm overwrites its arguments with one string, `npm run dev`; before that it is `node .../npm run dev`.
+    let words: Vec<&str> = match args {
+        [title] => title.split_whitespace().collect(),
+        _ => args.iter().map(String::as_str).collect(),
+    };
+    let manager = words.iter().take(2).position(|word| {
+        let name = basename(word);
+        let name = name.strip_suffix(".js").or(name.strip_suffix(".cjs")).unwrap_or(name);
+        PACKAGE_MANAGERS.contains(&name) || matches!(name, "npm-cli" | "npx-cli")
+    })?;
+    let name = basename(words[manager]);
+    let name = name.split(['-', '.']).next().unwrap_or(name);
+    let rest = &words[manager + 1..];
+    let scripted =
+        matches!(rest.first(), Some(&("run" | "run-script" | "exec" | "start" | "test" | "x" | "dlx")))
+            || matches!(name, "npx" | "pnpx" | "bunx");
+    let shown = rest.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    scripted.then(|| format!("{name} {shown}").trim_end().to_owned())
+}
+
+fn doing(process: &Process) -> Doing {
+    if package_script(process).is_some() {
+        return Doing::PackageScript;
+    }
+    let base = base(process);
+    if SHELLS.contains(&base.as_str()) {
+        let args = process.image.cmdline.as_deref().unwrap_or_default();
+        let options = args.iter().skip(1).take_while(|arg| arg.starts_with('-'));
+        if options.clone().any(|arg| !arg.starts_with("--") && arg.contains('c')) {
+            return Doing::RunningCommand;
+        }
+        return if args.len() > 1 + options.count() { Doing::RunningScript } else { Doing::OwnBusiness };
+    }
+    if HELPERS.contains(&base.as_str()) || HELPERS.contains(&process.comm.to_text().as_str()) {
+        return Doing::Helping;
+    }
+    Doing::OwnBusiness
+}
+
+/// A shell waiting for a person's commands.
+fn interactive_shell(process: &Process) -> bool {
+    SHELLS.contains(&base(process).trim_start_matches('-')) && doing(process) == Doing::OwnBusiness
+}
+
+/// Who decided an act that `killer` carried out: up from helpers, `sh -c` and package scripts to the script or
+/// program that started them.
+#[must_use]
+pub fn decider(table: &Table, killer: ProcId) -> ProcId {
+    let mut decided = killer;
+    let mut at = table.get(killer).map_or(Doing::OwnBusiness, doing);
+    for parent in table.ancestors(killer) {
+        if parent.tgid <= 1 || at == Doing::OwnBusiness {
+            break;
+        }
+        let above = doing(parent);
+        let climb = match (&at, &above) {
+            // A script or package script is a decision of its own: only another one above it goes deeper.
+            (Doing::RunningScript | Doing::PackageScript, Doing::OwnBusiness | Doing::Helping) => false,
+            // What a helper or `sh -c` does was decided above, unless above is a daemon that merely hosts it.
+            _ => !hosts(table, parent),
+        };
+        if !climb {
+            break;
+        }
+        decided = parent.id;
+        at = above;
+    }
+    // `sh -c` that a script was started from decides nothing by itself.
+    decided
+}
+
+/// Starts what others ask for: it did not decide.
+fn hosts(table: &Table, process: &Process) -> bool {
+    let role = program_role(process);
+    matches!(role, Some(Role::ServiceManager | Role::Init | Role::Terminal | Role::ContainerRuntime))
+        || table.is_kernel_thread(process.id)
+}
+
+fn program_role(process: &Process) -> Option<Role> {
+    let (base, comm, name) = (base(process), process.comm.to_text(), process.name());
+    PROGRAMS
+        .iter()
+        .find(|(_, names)| [&base, &comm, &name].into_iter().any(|known| names.contains(&known.as_str())))
+        .map(|(role, _)| *role)
+}
+
+/// What an actor is, seen from the victim.
+#[must_use]
+pub fn role(table: &Table, actor: &Process, victim: &Process) -> Role {
+    if actor.id == victim.id {
+        return Role::Victim;
+    }
+    if table.is_kernel_thread(actor.id) {
+        return Role::Kernel;
+    }
+    if let Some(role) = program_role(actor) {
+        return role;
+    }
+    if actor.tgid == 1 {
+        return Role::Init;
+    }
+    if package_script(actor).is_some() {
+        return Role::PackageScript;
+    }
+    match doing(actor) {
+        // It kills what it starts.
+        Doing::RunningScript if table.is_ancestor(actor.id, victim.id) => return Role::Watchdog,
+        Doing::RunningScript | Doing::RunningCommand => return Role::Shell,
+        _ if interactive_shell(actor) => return Role::Shell,
+        _ => {}
+    }
+    if victim.parent == Some(actor.id) || victim.ppid == Some(actor.tgid) {
+        Role::Parent
+    } else if actor.parent == Some(victim.id) {
+        Role::Child
+    } else {
+        Role::Process
+    }
+}
+
+/// What it is called in a sentence: the package script, the script, or the program.
+#[must_use]
+pub fn title(process: &Process) -> String {
+    match package_script(process) {
+        Some(script) => format!("`{script}`"),
+        None => process.name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::model::text::Comm;
+
+    fn process(exe: &str, args: &[&str]) -> Process {
+        let mut process = Process::new(ProcId(1), 100, Comm::from(basename(exe)));
+        process.image.exe = Some(Rc::from(exe));
+        process.image.cmdline = Some(args.iter().map(|&arg| arg.to_owned()).collect());
+        process
+    }
+
+    #[test]
+    fn package_scripts_are_named_before_and_after_npm_changes_its_title() {
+        let before = process("/usr/bin/node", &["node", "/usr/bin/npm", "run", "kill-dev"]);
+        let after = process("/usr/bin/node", &["npm run kill-dev"]);
+        assert_eq!(package_script(&before).as_deref(), Some("npm run kill-dev"));
+        assert_eq!(package_script(&after).as_deref(), Some("npm run kill-dev"));
+        let cli =
+            process("/usr/bin/node", &["node", "/usr/lib/node_modules/npm/bin/npm-cli.js", "run", "dev"]);
+        assert_eq!(package_script(&cli).as_deref(), Some("npm run dev"));
+        let vite = process("/usr/bin/node", &["node", "/app/node_modules/.bin/vite"]);
+        assert_eq!(package_script(&vite), None);
+    }
+
+    #[test]
+    fn a_shell_runs_a_command_a_script_or_nothing() {
+        assert_eq!(doing(&process("/bin/sh", &["sh", "-c", "pkill vite"])), Doing::RunningCommand);
+        assert_eq!(doing(&process("/bin/bash", &["bash", "-ec", "pkill vite"])), Doing::RunningCommand);
+        assert_eq!(doing(&process("/bin/bash", &["bash", "./keepalive.sh"])), Doing::RunningScript);
+        assert_eq!(doing(&process("/bin/zsh", &["-zsh"])), Doing::OwnBusiness);
+        assert_eq!(doing(&process("/usr/bin/pkill", &["pkill", "-f", "vite"])), Doing::Helping);
+    }
+}

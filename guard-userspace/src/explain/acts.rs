@@ -1,0 +1,82 @@
+//! Signals that one system call sent to many: a group kill is one act, not twenty.
+
+use std::collections::VecDeque;
+
+use crate::model::signal::Signo;
+
+use super::process::{Mark, ProcId, SignalRun};
+
+/// One act of sending.
+#[derive(Clone, Debug)]
+pub struct Act {
+    sender_tid: u32,
+    signo: Signo,
+    code: i32,
+    /// The call's first argument, where it is known.
+    argument: Option<u64>,
+    last_ns: u64,
+    /// Targets, in order; the first [`Act::TARGETS`] of them.
+    pub targets: Vec<ProcId>,
+    pub count: usize,
+    first: Mark,
+}
+
+impl Act {
+    const TARGETS: usize = 64;
+    /// The kernel walks a group in one go; a sender that loops over `kill` needs a system call for each.
+    const GAP_NS: u64 = 5_000_000;
+}
+
+/// The last few acts.
+#[derive(Debug, Default)]
+pub struct Acts {
+    recent: VecDeque<Act>,
+}
+
+impl Acts {
+    const KEPT: usize = 128;
+
+    pub fn note(&mut self, target: ProcId, run: &SignalRun) {
+        let argument = run.syscall.map(|syscall| syscall.args[0]);
+        if let Some(act) = self.recent.back_mut()
+            && act.sender_tid == run.current_tid
+            && act.signo == run.signo
+            && act.code == run.code
+            && act.argument == argument
+            && run.last.t_ns.saturating_sub(act.last_ns) < Act::GAP_NS
+        {
+            act.last_ns = run.last.t_ns;
+            if !act.targets.contains(&target) {
+                act.count += 1;
+                if act.targets.len() < Act::TARGETS {
+                    act.targets.push(target);
+                }
+            }
+            return;
+        }
+        if self.recent.len() == Self::KEPT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Act {
+            sender_tid: run.current_tid,
+            signo: run.signo,
+            code: run.code,
+            argument,
+            last_ns: run.last.t_ns,
+            targets: vec![target],
+            count: 1,
+            first: run.last,
+        });
+    }
+
+    /// The act a signal was part of.
+    #[must_use]
+    pub fn of(&self, run: &SignalRun) -> Option<&Act> {
+        self.recent.iter().rev().find(|act| {
+            act.sender_tid == run.current_tid
+                && act.signo == run.signo
+                && act.first.t_ns <= run.last.t_ns
+                && run.last.t_ns <= act.last_ns
+        })
+    }
+}

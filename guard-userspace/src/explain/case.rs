@@ -1,0 +1,276 @@
+//! A death under examination: who died, how it ended, and which signal decided it.
+
+use crate::model::event::{Call, WaitStatus};
+use crate::model::header::Capabilities;
+use crate::model::report::Confidence;
+use crate::model::signal::{Signo, code};
+
+use super::process::{Ending, ProcId, Process, SignalRun};
+use super::table::Table;
+
+/// How far the exit status is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// As `waitpid` would report it.
+    Known(WaitStatus),
+    /// SIGCHLD said "killed"; by which signal is inferred.
+    Killed,
+    /// SIGCHLD said "exited"; with which code is not known.
+    Exited,
+    Unknown,
+}
+
+/// The signal that decided a death.
+#[derive(Clone, Copy, Debug)]
+pub struct Decisive<'a> {
+    pub run: &'a SignalRun,
+    /// The victim took the signal in a handler (or waited for it) and then left in its own time.
+    pub graceful: bool,
+    /// How well the link between signal and end is known.
+    pub confidence: Confidence,
+    /// The victim repeated the signal to itself after handling it.
+    pub reraised: Option<&'a SignalRun>,
+}
+
+/// What a cause may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    pub table: &'a Table,
+    pub victim: &'a Process,
+    pub ending: Ending,
+    pub status: Status,
+    pub decisive: Option<Decisive<'a>>,
+    pub capabilities: Capabilities,
+}
+
+/// A handler that leaves has this long after the request; later, the exit counts as its own doing.
+const STOP_WINDOW_NS: u64 = 30_000_000_000;
+/// SIGHUP often means "reload", so it has less.
+const HANGUP_WINDOW_NS: u64 = 5_000_000_000;
+/// Requests this close before the end are one story, told from its first.
+const SAME_STORY_NS: u64 = 2_000_000_000;
+/// Events of one moment may be numbered in another order on two CPUs.
+const SLACK_NS: u64 = 1_000_000;
+
+impl<'a> Case<'a> {
+    /// `None` when the process has not ended.
+    #[must_use]
+    pub fn new(table: &'a Table, victim: &'a Process, capabilities: Capabilities) -> Option<Self> {
+        let ending = victim.ending?;
+        let status = match (ending.status, victim.child_code_says_killed()) {
+            (Some(status), _) => Status::Known(status),
+            (None, Some(true)) => Status::Killed,
+            (None, Some(false)) => Status::Exited,
+            (None, None) => Status::Unknown,
+        };
+        let mut case = Self { table, victim, ending, status, decisive: None, capabilities };
+        case.decisive = case.find_decisive();
+        Some(case)
+    }
+
+    /// The signal it died of, as `waitpid` would report it or as far as it can be inferred.
+    #[must_use]
+    pub fn death_signal(&self) -> Option<Signo> {
+        match self.status {
+            Status::Known(status) => status.signal().map(Signo),
+            Status::Killed => self.decisive.filter(|decisive| !decisive.graceful).map(|d| d.run.signo),
+            Status::Exited | Status::Unknown => None,
+        }
+    }
+
+    /// What it passed to `exit`.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.status {
+            Status::Known(status) => status.code(),
+            _ => None,
+        }
+    }
+
+    /// The task that ran when the decisive signal was made.
+    #[must_use]
+    pub fn current(&self) -> Option<&'a Process> {
+        self.decisive?.run.current.and_then(|id| self.table.get(id))
+    }
+
+    fn own(&self, run: &SignalRun) -> bool {
+        run.current == Some(self.victim.id)
+    }
+
+    fn find_decisive(&self) -> Option<Decisive<'a>> {
+        match self.status {
+            Status::Known(status) => match status.signal() {
+                Some(signo) => self.killed_by(Some(Signo(signo))),
+                None => self.asked(status.code()),
+            },
+            Status::Killed => self.killed_by(None),
+            Status::Exited => self.asked(None),
+            Status::Unknown => None,
+        }
+    }
+
+    /// The signal that ended it.
+    ///
+    /// A signal that dumps no core and is not blocked marks the whole group as exiting when it is sent
+    /// (kernel/signal.c, `complete_signal`), and every later one is "ignored" (`prepare_signal`): so the last
+    /// one that was queued decided. One that dumps core, or waited while blocked or stopped, is named by the
+    /// delivery itself (`get_signal`); of several alike the first that was queued is taken.
+    fn killed_by(&self, signo: Option<Signo>) -> Option<Decisive<'a>> {
+        let history = &self.victim.history;
+        let taken = history.taken;
+        let signo = signo.or(taken.map(|taken| taken.signo).filter(|&signo| signo != Signo::KILL));
+        let mut candidates = history
+            .runs
+            .iter()
+            .filter(|run| signo.is_none_or(|signo| run.signo == signo))
+            .filter(|run| run.signo.is_fatal_by_default())
+            .filter(|run| run.result.queued() && !run.all_handled())
+            .filter(|run| run.first.t_ns <= self.ending.at.t_ns + SLACK_NS);
+        let named = taken.filter(|taken| Some(taken.signo) == signo && taken.signo != Signo::KILL);
+        let run = match named {
+            Some(taken) => {
+                let all: Vec<&SignalRun> = candidates.collect();
+                all.iter().copied().find(|run| run.code == taken.code).or(all.first().copied())
+            }
+            None => candidates.next_back(),
+        }?;
+        let certain = Decisive { run, graceful: false, confidence: Confidence::Certain, reraised: None };
+        if !self.own(run) || run.code > code::SI_USER {
+            return Some(certain);
+        }
+        // A handler that repeats the signal, or kills its own process to be done with it: what made the
+        // handler run is the cause. A fault handler (a crash reporter) does the same with a fault.
+        let prompt = history.runs.iter().rev().find(|earlier| {
+            earlier.handled > 0
+                && (earlier.signo == run.signo
+                    || (run.signo == Signo::KILL && stop_window(earlier.signo).is_some()))
+                && earlier.first.t_ns <= run.first.t_ns
+                && run.last.t_ns - earlier.last.t_ns.min(run.last.t_ns) < STOP_WINDOW_NS
+                && (!self.own(earlier) || earlier.code > code::SI_USER)
+        });
+        Some(match prompt {
+            Some(prompt) => Decisive {
+                run: prompt,
+                graceful: !(prompt.signo.is_fault() && prompt.code > code::SI_USER),
+                confidence: Confidence::Certain,
+                reraised: Some(run),
+            },
+            None => certain,
+        })
+    }
+
+    /// The request to stop that it complied with.
+    ///
+    /// Only a request that a handler took (`signal_deliver` with a handler) or that it waited for itself
+    /// (`sigwait`, `signalfd`: queued, never delivered, and no longer pending at the end) counts.
+    fn asked(&self, code: Option<i32>) -> Option<Decisive<'a>> {
+        let end = self.ending.at.t_ns;
+        let since = |run: &SignalRun| end.saturating_sub(run.first.t_ns);
+        let requests: Vec<&SignalRun> = self
+            .victim
+            .history
+            .runs
+            .iter()
+            .filter(|run| stop_window(run.signo).is_some_and(|window| since(run) < window))
+            .filter(|run| run.result.queued() && !self.own(run))
+            .filter(|run| run.handled > 0 || self.consumed(run))
+            .collect();
+        let says_so = |run: &&SignalRun| code == Some(128 + run.signo.0);
+        let run = requests
+            .iter()
+            .find(|run| says_so(run))
+            .or_else(|| requests.iter().find(|run| since(run) < SAME_STORY_NS))
+            .or(requests.last())?;
+        let confidence =
+            if says_so(run) && run.handled > 0 { Confidence::Certain } else { Confidence::Likely };
+        Some(Decisive { run, graceful: true, confidence, reraised: None })
+    }
+
+    /// A handler took a request to stop that nobody was seen to make.
+    #[must_use]
+    pub fn asked_by_nobody_seen(&self) -> bool {
+        self.victim.history.unexplained.is_some_and(|(at, signo)| {
+            stop_window(signo).is_some_and(|window| self.ending.at.t_ns.saturating_sub(at.t_ns) < window)
+        })
+    }
+
+    /// Queued, never delivered, and no longer pending when the process ended: it was waited for.
+    fn consumed(&self, run: &SignalRun) -> bool {
+        let bit = 1u64 << (run.signo.0 - 1).clamp(0, 63);
+        self.ending.pending.is_some_and(|pending| pending & bit == 0)
+    }
+}
+
+/// How long after this signal an exit can still be its doing; `None` when it is no request to stop.
+fn stop_window(signo: Signo) -> Option<u64> {
+    match signo {
+        Signo::TERM | Signo::INT | Signo::QUIT => Some(STOP_WINDOW_NS),
+        Signo::HUP => Some(HANGUP_WINDOW_NS),
+        _ => None,
+    }
+}
+
+/// Reads a signal's facts the way the causes ask for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Blow<'a> {
+    pub run: &'a SignalRun,
+    pub decisive: Decisive<'a>,
+    /// The victim was `current` itself.
+    pub own: bool,
+    pub current: Option<&'a Process>,
+    /// `current` is a thread of the kernel, or nobody.
+    pub kernel_thread: bool,
+}
+
+impl<'a> Case<'a> {
+    #[must_use]
+    pub fn blow(&self) -> Option<Blow<'a>> {
+        let decisive = self.decisive?;
+        let current = self.current();
+        Some(Blow {
+            run: decisive.run,
+            decisive,
+            own: self.own(decisive.run),
+            current,
+            kernel_thread: current.is_none_or(|process| self.table.is_kernel_thread(process.id)),
+        })
+    }
+}
+
+impl Blow<'_> {
+    /// The system call that `current` was in; `None` where the kernel does not show it.
+    #[must_use]
+    pub fn call(&self) -> Option<Call> {
+        self.run.syscall.map(|syscall| syscall.call)
+    }
+
+    /// Whether `current` was in one of these calls; `None` where it cannot be known.
+    #[must_use]
+    pub fn in_call(&self, calls: &[Call]) -> Option<bool> {
+        self.call().map(|call| calls.contains(&call))
+    }
+
+    /// Whether `current` was in a call that sends signals; `None` where it cannot be known.
+    #[must_use]
+    pub fn in_kill(&self) -> Option<bool> {
+        self.in_call(&[
+            Call::Kill,
+            Call::Tkill,
+            Call::Tgkill,
+            Call::RtSigqueueinfo,
+            Call::RtTgsigqueueinfo,
+            Call::PidfdSendSignal,
+        ])
+    }
+
+    #[must_use]
+    pub fn is(&self, signo: Signo, code: i32, group: bool) -> bool {
+        self.run.is(signo, code, group)
+    }
+
+    /// The process that was `current`, unless that is the victim or the kernel.
+    #[must_use]
+    pub fn other(&self) -> Option<ProcId> {
+        self.current.filter(|_| !self.own && !self.kernel_thread).map(|process| process.id)
+    }
+}

@@ -1,0 +1,65 @@
+//! A fault for its own instruction (arch/*/mm/fault.c and traps.c, `force_sig_fault`).
+//!
+//! `current` is the victim, the signal is for the thread, and the code is positive, except x86's `int3` and
+//! general protection faults, which say SI_KERNEL. A fault signal that somebody sent has a code <= 0.
+
+use super::{Case, Cause, Finding};
+use crate::explain::process::SignalRun;
+use crate::model::event::Call;
+use crate::model::report::Kind;
+use crate::model::signal::{Signo, code};
+
+pub(super) struct Crashed;
+
+impl Cause for Crashed {
+    fn kind(&self) -> Kind {
+        Kind::Crashed
+    }
+
+    fn examine(&self, case: &Case<'_>) -> Option<Finding> {
+        let blow = case.blow()?;
+        if !blow.run.signo.is_fault() || blow.run.group || !(blow.own || blow.kernel_thread) {
+            return None;
+        }
+        let forged = blow.in_call(&[Call::RtSigqueueinfo, Call::RtTgsigqueueinfo]) == Some(true);
+        let in_exec = blow.in_call(&[Call::Execve, Call::Execveat]) == Some(true);
+        let fault = blow.run.code > code::SI_USER;
+        // BUS_MCEERR_AO comes from whoever found the broken page (mm/memory-failure.c, `kill_proc`).
+        if !fault || forged || (in_exec && blow.run.code == code::SI_KERNEL) {
+            return None;
+        }
+        let finding = Finding::kernel(Kind::Crashed);
+        Some(match detail(blow.run) {
+            Some(detail) => finding.detail(detail),
+            None => finding,
+        })
+    }
+
+    fn ruled_out(&self, case: &Case<'_>) -> Option<String> {
+        let signo = case.death_signal().filter(|signo| signo.is_fault())?;
+        let blow = case.blow()?;
+        (blow.run.code <= code::SI_USER).then(|| format!("the {signo} was sent, not raised by a fault"))
+    }
+}
+
+fn detail(run: &SignalRun) -> Option<&'static str> {
+    Some(match (run.signo, run.code) {
+        (Signo::SEGV, 1) => "SEGV_MAPERR",
+        (Signo::SEGV, 2) => "SEGV_ACCERR",
+        (Signo::SEGV, 4) => "SEGV_PKUERR",
+        (Signo::SEGV, 8) => "SEGV_MTEAERR",
+        (Signo::SEGV, 9) => "SEGV_MTESERR",
+        (Signo::SEGV, 10) => "SEGV_CPERR",
+        (Signo::SEGV, code::SI_KERNEL) => "general_protection",
+        (Signo::BUS, 1) => "BUS_ADRALN",
+        (Signo::BUS, 2) => "BUS_ADRERR",
+        (Signo::BUS, 3) => "BUS_OBJERR",
+        (Signo::BUS, 4 | 5) => "memory_failure",
+        (Signo::ILL, 1) => "ILL_ILLOPC",
+        (Signo::ILL, 2) => "ILL_ILLOPN",
+        (Signo::FPE, 1) => "FPE_INTDIV",
+        (Signo::TRAP, 1 | code::SI_KERNEL) => "TRAP_BRKPT",
+        (Signo::TRAP, 2) => "TRAP_TRACE",
+        _ => return None,
+    })
+}

@@ -1,0 +1,186 @@
+//! The causes of death, one file each. A cause looks at a case and claims it or does not.
+//!
+//! Which signal means what is `kernel/signal.c` and its callers; the function each rule rests on stands
+//! beside the rule. Order here never decides who wins: claims are exclusive by construction, and a test
+//! holds them to it; [`unknown`] takes what nobody claims.
+
+mod async_notification;
+mod broken_pipe;
+mod cgroup_kill;
+mod crashed;
+mod debugger;
+mod exec_failed;
+mod exited;
+mod killed_by_process;
+mod killed_by_self;
+mod oom_kill;
+mod orphaned_process_group;
+mod parent_death_signal;
+mod pid_namespace_teardown;
+mod rlimit;
+mod seccomp;
+mod session_leader_exit;
+mod sysrq;
+mod timer;
+mod tty_hangup;
+mod tty_keyboard;
+pub mod unknown;
+
+use std::fmt;
+
+use crate::model::report::{Confidence, Kind, Mechanism};
+
+use super::case::Case;
+use super::process::{OomMark, ProcId, SignalRun};
+
+/// A rule that recognises one kind of death.
+pub trait Cause: Sync {
+    fn kind(&self) -> Kind;
+
+    /// The claim, or `None` when this is not how it died.
+    fn examine(&self, case: &Case<'_>) -> Option<Finding>;
+
+    /// Why it was not this, in words; `None` when that needs no saying.
+    fn ruled_out(&self, _case: &Case<'_>) -> Option<String> {
+        None
+    }
+}
+
+impl fmt::Debug for dyn Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.kind())
+    }
+}
+
+/// Every cause.
+pub const CAUSES: &[&dyn Cause] = &[
+    &exited::Exited,
+    &killed_by_process::KilledByProcess,
+    &killed_by_self::KilledBySelf,
+    &crashed::Crashed,
+    &oom_kill::OomKill,
+    &tty_hangup::TtyHangup,
+    &tty_keyboard::TtyKeyboard,
+    &session_leader_exit::SessionLeaderExit,
+    &orphaned_process_group::OrphanedProcessGroup,
+    &parent_death_signal::ParentDeathSignal,
+    &cgroup_kill::CgroupKill,
+    &pid_namespace_teardown::PidNamespaceTeardown,
+    &seccomp::Seccomp,
+    &rlimit::Rlimit,
+    &timer::Timer,
+    &broken_pipe::BrokenPipe,
+    &debugger::Debugger,
+    &sysrq::Sysrq,
+    &exec_failed::ExecFailed,
+    &async_notification::AsyncNotification,
+];
+
+/// One cause's claim.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub kind: Kind,
+    pub mechanism: Mechanism,
+    pub confidence: Confidence,
+    pub detail: Option<&'static str>,
+    /// The process whose act it was.
+    pub killer: Option<ProcId>,
+    /// The kernel made the signal by itself; `current` merely ran.
+    pub kernel: bool,
+    /// The process whose own end set this one off.
+    pub because_of: Option<ProcId>,
+    pub oom: Option<OomMark>,
+}
+
+impl Finding {
+    /// The kernel did it, for reasons of its own.
+    #[must_use]
+    pub fn kernel(kind: Kind) -> Self {
+        Self {
+            kind,
+            mechanism: Mechanism::Kernel,
+            confidence: Confidence::Certain,
+            detail: None,
+            killer: None,
+            kernel: true,
+            because_of: None,
+            oom: None,
+        }
+    }
+
+    /// A process did it.
+    #[must_use]
+    pub fn process(kind: Kind, mechanism: Mechanism, killer: Option<ProcId>) -> Self {
+        Self { mechanism, killer, kernel: false, ..Self::kernel(kind) }
+    }
+
+    #[must_use]
+    pub fn detail(self, detail: &'static str) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    #[must_use]
+    pub fn mechanism(self, mechanism: Mechanism) -> Self {
+        Self { mechanism, ..self }
+    }
+
+    /// Another process's end set it off.
+    #[must_use]
+    pub fn because_of(self, process: Option<ProcId>) -> Self {
+        Self { because_of: process, ..self }
+    }
+
+    #[must_use]
+    pub fn likely(self) -> Self {
+        Self { confidence: self.confidence.min(Confidence::Likely), ..self }
+    }
+}
+
+/// The best claim: the surest one. Two sure claims contradict each other, so both are doubted.
+#[must_use]
+pub fn examine(case: &Case<'_>) -> Finding {
+    let mut claims: Vec<Finding> = CAUSES.iter().filter_map(|cause| cause.examine(case)).collect();
+    claims.sort_by_key(|claim| std::cmp::Reverse(claim.confidence));
+    let contradicted = claims.len() > 1 && claims[0].confidence == claims[1].confidence;
+    let Some(mut finding) = claims.into_iter().next() else { return unknown::finding(case) };
+    if contradicted {
+        finding = finding.likely();
+    }
+    if let Some(decisive) = case.decisive {
+        finding.confidence = finding.confidence.min(decisive.confidence);
+    }
+    finding
+}
+
+/// The call behind a signal that a process sent.
+pub(in crate::explain) fn mechanism(run: &SignalRun) -> Mechanism {
+    use crate::model::event::Call;
+    use crate::model::signal::code;
+    match run.syscall.map(|syscall| (syscall.call, syscall.args[0])) {
+        Some((Call::Kill, target)) => kill_target(target),
+        Some((Call::Tkill, _)) => Mechanism::Tkill,
+        Some((Call::Tgkill, _)) => Mechanism::Tgkill,
+        Some((Call::RtSigqueueinfo, _)) => Mechanism::Sigqueue,
+        Some((Call::RtTgsigqueueinfo, _)) => Mechanism::Tgsigqueue,
+        Some((Call::PidfdSendSignal, _)) => Mechanism::PidfdSendSignal,
+        // Without the call, the code says most of it: `prepare_kill_siginfo`, `do_tkill`, `do_rt_sigqueueinfo`.
+        _ => match (run.code, run.group) {
+            (code::SI_TKILL, _) => Mechanism::Tgkill,
+            (code::SI_USER, _) => Mechanism::Kill,
+            (_, true) => Mechanism::Sigqueue,
+            (_, false) => Mechanism::Tgsigqueue,
+        },
+    }
+}
+
+/// `kill(2)`'s first argument: a process, a group or everybody (kernel/signal.c, `kill_something_info`).
+fn kill_target(target: u64) -> Mechanism {
+    // A pid_t in a 64-bit register: its upper half is not defined.
+    #[allow(clippy::cast_possible_truncation, reason = "a pid_t is the low half of the register")]
+    let target = target as u32;
+    match target.cast_signed() {
+        1.. => Mechanism::Kill,
+        -1 => Mechanism::KillAll,
+        _ => Mechanism::KillGroup,
+    }
+}

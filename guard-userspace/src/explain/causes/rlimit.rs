@@ -1,0 +1,34 @@
+//! A resource limit: RLIMIT_CPU and RLIMIT_RTTIME (kernel/time/posix-cpu-timers.c, `check_rlimit`: SIGXCPU each
+//! second, then SIGKILL), RLIMIT_FSIZE (fs/read_write.c, `generic_write_check_limits`: SIGXFSZ).
+
+use super::{Case, Cause, Finding};
+use crate::model::report::Kind;
+use crate::model::signal::{Signo, code};
+
+pub(super) struct Rlimit;
+
+impl Cause for Rlimit {
+    fn kind(&self) -> Kind {
+        Kind::Rlimit
+    }
+
+    fn examine(&self, case: &Case<'_>) -> Option<Finding> {
+        let blow = case.blow()?;
+        if !blow.own {
+            return None;
+        }
+        let finding = Finding::kernel(Kind::Rlimit);
+        if blow.is(Signo::XCPU, code::SI_KERNEL, true) {
+            return Some(finding.detail("cpu_time"));
+        }
+        // The same bits as an OOM kill by the allocating task itself: only the OOM mark tells them apart.
+        if blow.is(Signo::KILL, code::SI_KERNEL, true) && case.victim.history.oom.is_none() {
+            let warned =
+                case.victim.history.runs.iter().any(|run| run.is(Signo::XCPU, code::SI_KERNEL, true));
+            let finding = finding.detail("hard_limit");
+            return Some(if warned { finding } else { finding.likely() });
+        }
+        let file_size = blow.is(Signo::XFSZ, code::SI_USER, false) && blow.in_kill() != Some(true);
+        file_size.then(|| finding.detail("file_size"))
+    }
+}

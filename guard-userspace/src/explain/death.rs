@@ -1,0 +1,408 @@
+//! A told death as a death record.
+
+use std::collections::BTreeMap;
+
+use crate::model::event::{CgroupMemory, MachineMemory, SignalResult};
+use crate::model::header::Header;
+use crate::model::kernel_log::OomKill;
+use crate::model::report::{
+    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus, Kind,
+    Oom, OomScope, OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
+};
+use crate::model::signal::{DefaultAction, Signo};
+use crate::model::time::Timestamp;
+use crate::model::unit;
+
+use super::actors;
+use super::case::Case;
+use super::causes::{CAUSES, Finding};
+use super::losses::Losses;
+use super::process::{ProcId, Process, SignalRun};
+use super::story::{self, Story, Teller};
+use super::table::Table;
+use super::timeline::reference;
+use super::words::{self, bytes};
+
+/// What surrounds a death, read when it happened.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    pub memory: Option<MachineMemory>,
+    pub cgroup_memory: Vec<CgroupMemory>,
+    /// Descendants that were alive when it died.
+    pub descendants: Vec<ProcId>,
+}
+
+/// Everything an answer is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    pub header: &'a Header,
+    pub teller: Teller<'a>,
+    pub surroundings: &'a Surroundings,
+    /// The kernel log's line for this victim's OOM kill.
+    pub oom_log: Option<&'a OomKill>,
+    pub losses: &'a Losses,
+}
+
+/// Answers for one death. `None` while the process lives.
+#[must_use]
+pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, Story)> {
+    let table = scene.teller.table;
+    let (case, mut story) = scene.teller.tell(victim)?;
+    let gaps = doubt(scene, &case, &mut story.finding);
+    let oom = story.finding.oom.map(|_| oom(scene, &case, &story));
+    let mut summary = story::sentence(table, &case, &story);
+    if let Some(oom) = &oom {
+        summary = oom_sentence(victim, oom);
+    }
+    let mut ruled_out = ruled_out(&case, &story.finding);
+    ruled_out.sort_by_key(|ruled| ruled.cause);
+    let wall = |t_ns: u64| scene.header.wall(t_ns);
+    let killer = story.killer.and_then(|id| table.get(id));
+    let actor_of = |process: &Process| actor(table, process, victim, case.ending.at.t_ns);
+    let root_cause = story
+        .action
+        .clone()
+        .map(|action| RootCause { actor: story.actor.and_then(|id| table.get(id)).map(actor_of), action });
+    let finding = &story.finding;
+    let death = Death {
+        id,
+        died_at: wall(case.ending.at.t_ns),
+        uptime_ms: victim.start_ns.map(|start| case.ending.at.t_ns.saturating_sub(start) / 1_000_000),
+        victim: victim_record(scene.header, victim),
+        exit: exit_status(&case),
+        cause: Cause {
+            kind: finding.kind,
+            mechanism: finding.mechanism,
+            graceful: case.decisive.is_some_and(|decisive| decisive.graceful),
+            confidence: finding.confidence,
+            detail: finding.detail.map(str::to_owned),
+            oom,
+        },
+        sender: case
+            .decisive
+            .map(|decisive| sender(table, finding, decisive.reraised.unwrap_or(decisive.run))),
+        killer: killer.map(actor_of),
+        root_cause,
+        summary,
+        chain: chain(&story, wall),
+        evidence: story.evidence.iter().copied().collect(),
+        other_signals: other_signals(&case),
+        ruled_out,
+        context: context(scene, &case),
+        aftermath: Aftermath { also_died: Vec::new(), survivors: survivors(scene) },
+        advice: super::advice::advice(scene, &case, &story),
+        gaps,
+    };
+    Some((death, story))
+}
+
+/// Lowers the confidence where events were lost, and says what could not be seen.
+fn doubt(scene: &Scene<'_>, case: &Case<'_>, finding: &mut Finding) -> Vec<String> {
+    let mut gaps = Vec::new();
+    let from = case.decisive.map_or(case.ending.at.t_ns, |decisive| decisive.run.first.t_ns);
+    let lost = scene.losses.between(from.min(case.ending.at.t_ns), case.ending.at.t_ns);
+    if lost > 0 {
+        finding.confidence = finding.confidence.min(Confidence::Likely);
+        gaps.push(format!(
+            "{} lost around this death",
+            words::count(lost_count(lost), "event was", "events were")
+        ));
+    }
+    if case.victim.history.forgotten > 0 && case.decisive.is_none() {
+        gaps.push("it received so many different signals that the oldest were forgotten".to_owned());
+    }
+    if let Some((_, signo)) = case.victim.history.unexplained.filter(|_| case.decisive.is_none()) {
+        gaps.push(format!("it handled a {signo} whose sender was not seen"));
+    }
+    if case.victim.born.is_none() && finding.kind == Kind::Unknown {
+        gaps.push(
+            "it was already running when watching began: what was sent to it before was not seen".to_owned(),
+        );
+    }
+    gaps
+}
+
+fn lost_count(lost: u64) -> usize {
+    usize::try_from(lost).unwrap_or(usize::MAX)
+}
+
+/// What `waitpid` would report, as far as it is known.
+#[must_use]
+pub fn exit_status(case: &Case<'_>) -> ExitStatus {
+    let signal = case.death_signal();
+    let code = case.exit_code();
+    let core_dumped = case.ending.status.map(|status| signal.is_some() && status.core_dumped());
+    ExitStatus {
+        code,
+        signal: signal.map(|signo| signo.to_string()),
+        signal_number: signal.map(|signo| signo.0),
+        core_dumped,
+        shell_status: code.or(signal.map(|signo| 128 + signo.0)),
+    }
+}
+
+fn victim_record(header: &Header, victim: &Process) -> Victim {
+    let image = &victim.image;
+    let cgroups = image.cgroups.as_deref();
+    let unit = cgroups.and_then(unit::unit);
+    Victim {
+        pid: victim.tgid,
+        ppid: victim.ppid,
+        comm: victim.comm.to_text(),
+        name: victim.name(),
+        exe: text(&image.exe),
+        cmdline: image.cmdline.as_deref().map(<[String]>::to_vec),
+        cwd: text(&image.cwd),
+        uid: image.uid,
+        user: text(&image.user),
+        cgroup: cgroups.and_then(shown_cgroup),
+        unit_scope: unit.as_ref().map(|unit| unit.scope),
+        unit: unit.map(|unit| unit.name),
+        container: cgroups.and_then(unit::container),
+        started_at: victim.start_ns.map(|start| header.wall(start)),
+        root: victim.root,
+        pid_in_namespace: victim.ns_tgid,
+    }
+}
+
+/// The hierarchy that says most about where a process belongs.
+fn shown_cgroup(cgroups: &crate::model::event::Cgroups) -> Option<String> {
+    let known = [&cgroups.v2, &cgroups.systemd, &cgroups.memory];
+    let said = known.iter().find_map(|path| path.as_deref().filter(|path| *path != "/"));
+    said.or(known.iter().find_map(|path| path.as_deref())).map(str::to_owned)
+}
+
+fn text(field: &Option<std::rc::Rc<str>>) -> Option<String> {
+    field.as_deref().map(str::to_owned)
+}
+
+fn actor(table: &Table, process: &Process, victim: &Process, died_ns: u64) -> Actor {
+    let image = &process.image;
+    let cgroups = image.cgroups.as_deref();
+    let unit = cgroups.and_then(unit::unit);
+    let ancestry = table.ancestors(process.id).map(|ancestor| Ancestor {
+        pid: ancestor.tgid,
+        comm: ancestor.comm.to_text(),
+        name: actors::title(ancestor).trim_matches('`').to_owned(),
+        cmdline: ancestor.image.cmdline.as_deref().map(<[String]>::to_vec),
+        alive: ancestor.ending.is_none_or(|ending| ending.at.t_ns > died_ns),
+    });
+    Actor {
+        pid: process.tgid,
+        comm: process.comm.to_text(),
+        name: actors::title(process).trim_matches('`').to_owned(),
+        exe: text(&image.exe),
+        cmdline: image.cmdline.as_deref().map(<[String]>::to_vec),
+        cwd: text(&image.cwd),
+        uid: image.uid,
+        user: text(&image.user),
+        cgroup: cgroups.and_then(shown_cgroup),
+        unit_scope: unit.as_ref().map(|unit| unit.scope),
+        unit: unit.map(|unit| unit.name),
+        role: actors::role(table, process, victim),
+        ancestry: ancestry.collect(),
+    }
+}
+
+fn sender(table: &Table, finding: &Finding, run: &SignalRun) -> Sender {
+    let current = run.current.and_then(|id| table.get(id)).map(|process| ProcessRef {
+        pid: process.tgid,
+        comm: if run.current_comm.is_empty() { process.comm } else { run.current_comm }.to_text(),
+    });
+    Sender { kernel: finding.kernel, current }
+}
+
+fn chain(story: &Story, wall: impl Fn(u64) -> Timestamp) -> Vec<ChainStep> {
+    let mut steps = story.steps.clone();
+    steps.sort_by_key(|step| step.at.t_ns);
+    let mut before: Option<u64> = None;
+    steps
+        .into_iter()
+        .map(|step| {
+            let after_ns = before.map(|before| step.at.t_ns.saturating_sub(before));
+            before = Some(step.at.t_ns);
+            ChainStep { t: wall(step.at.t_ns), event: step.at.id, text: step.text, after_ns }
+        })
+        .collect()
+}
+
+/// Signals that reached it and did not end it, alike ones together.
+fn other_signals(case: &Case<'_>) -> Vec<OtherSignal> {
+    let decisive = case.decisive.map(|decisive| decisive.run.first.id);
+    let again = case.decisive.and_then(|decisive| decisive.reraised).map(|run| run.first.id);
+    let mut grouped: BTreeMap<(Signo, Option<ProcId>, &str), u64> = BTreeMap::new();
+    for run in &case.victim.history.runs {
+        let mut counts = [
+            (why_not(case, run, false), run.count - run.handled.min(run.count)),
+            (why_not(case, run, true), run.handled.min(run.count)),
+        ];
+        if Some(run.first.id) == decisive || Some(run.first.id) == again {
+            // The last one of the run is the one that counted; those before it did not.
+            let handled = usize::from(counts[0].1 == 0);
+            counts[handled].1 = counts[handled].1.saturating_sub(1);
+        }
+        for (why, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            *grouped.entry((run.signo, run.current, why)).or_default() += count;
+        }
+    }
+    grouped
+        .into_iter()
+        .map(|((signo, current, why), count)| OtherSignal {
+            signal: signo.to_string(),
+            from: current.and_then(|id| case.table.get(id)).map(reference),
+            count,
+            why_not: why.to_owned(),
+        })
+        .collect()
+}
+
+fn why_not(case: &Case<'_>, run: &SignalRun, handled: bool) -> &'static str {
+    let died = case.ending.at.t_ns;
+    let doomed = case.decisive.is_some_and(|decisive| {
+        !decisive.graceful
+            && run.first.t_ns >= decisive.run.last.t_ns
+            && run.first.id != decisive.run.first.id
+    });
+    let pending =
+        case.ending.pending.is_some_and(|pending| pending & (1 << (run.signo.0 - 1).clamp(0, 63)) != 0);
+    match run.result {
+        _ if handled => "a handler took it",
+        SignalResult::OverflowFail => "the queue was full, so it was not sent",
+        SignalResult::AlreadyPending => "one like it was already waiting",
+        SignalResult::Ignored if doomed || run.first.t_ns >= died => "it was already dying",
+        SignalResult::Ignored => match run.signo.default_action() {
+            DefaultAction::Ignore | DefaultAction::Continue => "ignored by default",
+            _ => "it ignored it, or could not be ended by it",
+        },
+        _ if doomed => "it was already dying",
+        _ => match run.signo.default_action() {
+            DefaultAction::Stop => "it stops, it does not kill",
+            DefaultAction::Continue => "it continues, it does not kill",
+            DefaultAction::Ignore => "ignored by default",
+            _ if pending => "it was blocked and still waiting when the process ended",
+            _ => "it was blocked, waited for, or took no effect",
+        },
+    }
+}
+
+fn ruled_out(case: &Case<'_>, finding: &Finding) -> Vec<RuledOut> {
+    CAUSES
+        .iter()
+        .filter(|cause| cause.kind() != finding.kind)
+        .filter_map(|cause| Some(RuledOut { cause: cause.kind(), because: cause.ruled_out(case)? }))
+        .collect()
+}
+
+fn context(scene: &Scene<'_>, case: &Case<'_>) -> Context {
+    let (table, victim) = (scene.teller.table, case.victim);
+    let node = |process: &Process| TreeNode {
+        pid: process.tgid,
+        ppid: process.ppid,
+        comm: process.comm.to_text(),
+        name: actors::title(process).trim_matches('`').to_owned(),
+        oom_score_adj: process.image.oom_score_adj,
+        alive: process.ending.is_none_or(|ending| ending.at.t_ns > case.ending.at.t_ns),
+    };
+    let mut tree: Vec<TreeNode> = table.ancestors(victim.id).map(node).collect();
+    tree.reverse();
+    tree.push(node(victim));
+    tree.extend(scene.surroundings.descendants.iter().filter_map(|&id| table.get(id)).map(node));
+    Context {
+        memory: scene.surroundings.memory.map(Into::into),
+        victim_rss_bytes: victim.rss_bytes,
+        victim_peak_rss_bytes: victim.peak_rss_bytes,
+        oom_score_adj: victim.image.oom_score_adj,
+        cgroup_memory: limiting_cgroup(scene).map(|memory| CgroupLimits {
+            path: memory.path.clone(),
+            limit_bytes: memory.limit_bytes,
+            usage_bytes: memory.usage_bytes,
+            peak_bytes: memory.peak_bytes,
+            oom_kills: memory.oom_kills,
+        }),
+        tree,
+    }
+}
+
+/// The victim's memory cgroup: the nearest one with a limit, else its own.
+fn limiting_cgroup<'a>(scene: &Scene<'a>) -> Option<&'a CgroupMemory> {
+    let known = &scene.surroundings.cgroup_memory;
+    known.iter().find(|memory| memory.limit_bytes.is_some()).or(known.first())
+}
+
+fn oom(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Oom {
+    let mark = story.finding.oom;
+    let limited = limiting_cgroup(scene).filter(|memory| memory.limit_bytes.is_some());
+    let scope = match scene.oom_log {
+        Some(log) => Some(if log.global_oom { OomScope::Global } else { OomScope::Memcg }),
+        // Without the kernel log: its own cgroup has counted a kill, and only a memcg OOM (mm/memcontrol.c,
+        // MEMCG_OOM_KILL, counted for global kills too) under a limit that is used up fits.
+        None => limited.filter(|memory| full(memory)).map(|_| OomScope::Memcg),
+    };
+    let memcg = scope == Some(OomScope::Memcg);
+    let logged = scene.oom_log.and_then(|log| log.cgroup.clone());
+    let figures =
+        scene.surroundings.cgroup_memory.iter().find(|memory| Some(&memory.path) == logged.as_ref());
+    let figures = figures.or(limited).filter(|_| memcg);
+    Oom {
+        scope,
+        cgroup: logged.filter(|_| memcg).or(figures.map(|memory| memory.path.clone())),
+        limit_bytes: figures.and_then(|memory| memory.limit_bytes),
+        usage_bytes: figures.and_then(|memory| memory.usage_bytes),
+        victim_rss_bytes: mark
+            .and_then(|mark| mark.victim.details)
+            .map(|details| details.anon_rss_bytes + details.file_rss_bytes + details.shmem_rss_bytes),
+        allocating_task: mark.map(|mark| {
+            let process = mark.current.and_then(|id| case.table.get(id));
+            ProcessRef {
+                pid: process.map_or(mark.current_tid, |process| process.tgid),
+                comm: process.map_or(mark.current_comm, |process| process.comm).to_text(),
+            }
+        }),
+    }
+}
+
+fn full(memory: &CgroupMemory) -> bool {
+    let peak = memory.peak_bytes.max(memory.usage_bytes);
+    memory.oom_kills != Some(0)
+        && memory.limit_bytes.zip(peak).is_some_and(|(limit, peak)| peak.saturating_add(limit / 16) >= limit)
+}
+
+fn oom_sentence(victim: &Process, oom: &Oom) -> String {
+    let why = match (oom.scope, &oom.cgroup, oom.limit_bytes) {
+        (Some(OomScope::Memcg), Some(cgroup), Some(limit)) => {
+            format!("its memory cgroup {cgroup} had reached its limit of {}", bytes(limit))
+        }
+        (Some(OomScope::Memcg), Some(cgroup), None) => {
+            format!("its memory cgroup {cgroup} had reached its limit")
+        }
+        (Some(OomScope::Memcg), None, _) => "its memory cgroup had reached its limit".to_owned(),
+        (Some(OomScope::Global), ..) => "the machine had run out of memory".to_owned(),
+        (None, ..) => "memory had run out, of the machine or of its cgroup".to_owned(),
+    };
+    let size = oom.victim_rss_bytes.map_or_else(String::new, |rss| format!(" It held {}.", bytes(rss)));
+    let bystander = match &oom.allocating_task {
+        Some(task) if task.pid != victim.tgid => {
+            format!(" {} (pid {}) asked for memory at that moment and is not to blame.", task.comm, task.pid)
+        }
+        _ => String::new(),
+    };
+    format!("{} was killed by the kernel's OOM killer: {why}.{size}{bystander}", victim.label())
+}
+
+/// Descendants that live on.
+fn survivors(scene: &Scene<'_>) -> Vec<Survivor> {
+    let table = scene.teller.table;
+    scene
+        .surroundings
+        .descendants
+        .iter()
+        .filter_map(|&id| table.get(id))
+        .filter(|process| process.alive())
+        .map(|process| Survivor {
+            pid: process.tgid,
+            comm: process.comm.to_text(),
+            reparented_to: process.ppid,
+            listening: process.listening.iter().copied().collect(),
+        })
+        .collect()
+}

@@ -1,0 +1,374 @@
+//! One process as the stream of events has shown it, and what was done to it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use crate::model::event::{
+    Cgroups, Deliver, Disposition, Exec, OomVictim, ProcessFacts, SignalMasks, SignalResult, Syscall,
+    Taskstats, WaitStatus,
+};
+use crate::model::select::{self, Subject};
+use crate::model::signal::{Signo, code};
+use crate::model::text::Comm;
+
+/// Identity of a process within one stream: survives pid reuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcId(pub u64);
+
+/// An event's place in the stream, and its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub id: u64,
+    pub t_ns: u64,
+}
+
+/// What a process is. Shared with its children until they change it.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    pub exe: Option<Rc<str>>,
+    pub cmdline: Option<Rc<[String]>>,
+    pub cwd: Option<Rc<str>>,
+    pub uid: Option<u32>,
+    pub user: Option<Rc<str>>,
+    pub cgroups: Option<Rc<Cgroups>>,
+    pub oom_score_adj: Option<i32>,
+    pub pgid: Option<u32>,
+    pub sid: Option<u32>,
+    /// `Some("")` is "has no terminal".
+    pub tty: Option<Rc<str>>,
+}
+
+/// How the end of a process was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    pub at: Mark,
+    /// The last thread to go.
+    pub tid: u32,
+    pub status: Option<WaitStatus>,
+    /// Signals never consumed, bit `signo - 1`.
+    pub pending: Option<u64>,
+    /// taskstats: ended through a delivered signal.
+    pub signaled: Option<bool>,
+    /// Its exit was not seen: it was a zombie when watching began.
+    pub assumed: bool,
+}
+
+/// Alike signals in a row: one generated signal, or thousands.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalRun {
+    pub first: Mark,
+    pub last: Mark,
+    pub count: u64,
+    pub signo: Signo,
+    pub code: i32,
+    pub group: bool,
+    pub result: SignalResult,
+    pub target_tid: u32,
+    /// Of the last one.
+    pub syscall: Option<Syscall>,
+    /// The process that was `current`.
+    pub current: Option<ProcId>,
+    pub current_tid: u32,
+    pub current_comm: Comm,
+    /// `current` was exiting.
+    pub current_exiting: bool,
+    /// How many of them a handler took.
+    pub handled: u64,
+}
+
+impl SignalRun {
+    /// One more of the same kind, from the same sender by the same call.
+    fn continues(&self, other: &SignalRun) -> bool {
+        self.signo == other.signo
+            && self.code == other.code
+            && self.group == other.group
+            && self.result == other.result
+            && self.target_tid == other.target_tid
+            && self.current == other.current
+            && self.current_exiting == other.current_exiting
+            && self.syscall.map(|s| (s.call, s.args[0])) == other.syscall.map(|s| (s.call, s.args[0]))
+    }
+
+    /// Every one of them went to a handler, so none of them killed.
+    #[must_use]
+    pub fn all_handled(&self) -> bool {
+        self.handled >= self.count
+    }
+
+    /// Bits that decide what a signal is: number, code, process directed.
+    #[must_use]
+    pub fn is(&self, signo: Signo, code: i32, group: bool) -> bool {
+        self.signo == signo && self.code == code && self.group == group
+    }
+}
+
+/// The last time a signal was taken with its default action: the death blow, as far as the target shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    pub at: Mark,
+    pub tid: u32,
+    pub signo: Signo,
+    pub code: i32,
+}
+
+/// What was done to a process, bounded.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub runs: VecDeque<SignalRun>,
+    /// Runs that were dropped to stay bounded.
+    pub forgotten: u64,
+    /// Deliveries with the default action, last first matters: a process takes few of them.
+    pub taken: Option<Taken>,
+    /// It was stopped (SIGCHLD with CLD_STOPPED by it) and not continued since.
+    pub stopped: bool,
+    pub oom: Option<OomMark>,
+    /// A handler took a signal that was not seen to be generated: before watching began, or it was lost.
+    pub unexplained: Option<(Mark, Signo)>,
+    /// Exit status as told by SIGCHLD's code: `(code, when)`.
+    pub child_code: Option<i32>,
+}
+
+/// The OOM killer marked this process.
+#[derive(Clone, Copy, Debug)]
+pub struct OomMark {
+    pub at: Mark,
+    pub victim: OomVictim,
+    /// Thread that was allocating.
+    pub current_tid: u32,
+    pub current: Option<ProcId>,
+    pub current_comm: Comm,
+}
+
+impl History {
+    /// How many runs are kept for a process nobody watches, and for one that is watched.
+    const RUNS: usize = 16;
+    const WATCHED_RUNS: usize = 64;
+
+    pub(super) fn push(&mut self, run: SignalRun, watched: bool) {
+        if let Some(last) = self.runs.back_mut()
+            && last.continues(&run)
+        {
+            last.count += 1;
+            last.last = run.last;
+            last.syscall = run.syscall;
+            return;
+        }
+        let limit = if watched { Self::WATCHED_RUNS } else { Self::RUNS };
+        if self.runs.len() >= limit {
+            // A signal that a handler took, or that was ignored, can be spared first.
+            let spare = self.runs.iter().position(|run| !run.result.queued() || run.all_handled());
+            self.runs.remove(spare.unwrap_or(0));
+            self.forgotten += 1;
+        }
+        self.runs.push_back(run);
+    }
+
+    pub(super) fn deliver(&mut self, at: Mark, tid: u32, deliver: &Deliver) {
+        let signo = Signo(deliver.signo);
+        match deliver.disposition {
+            Disposition::Handler => {
+                let taken = self.runs.iter_mut().rev().find(|run| {
+                    run.signo == signo
+                        && run.result.queued()
+                        && !run.all_handled()
+                        && (run.group || run.target_tid == tid)
+                });
+                match taken {
+                    Some(run) => run.handled += 1,
+                    None => self.unexplained = Some((at, signo)),
+                }
+            }
+            Disposition::Default => {
+                // Siblings of a dying thread each take a 9 of their own; the first fatal one is the truth,
+                // unless what came before did not end the process (stop, continue).
+                if signo.is_fatal_by_default() && self.taken.is_none() {
+                    self.taken = Some(Taken { at, tid, signo, code: deliver.code });
+                }
+            }
+            Disposition::Ignore => {}
+        }
+    }
+}
+
+/// A process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub id: ProcId,
+    pub tgid: u32,
+    /// Its parent when it was born, or when it was first seen.
+    pub parent: Option<ProcId>,
+    /// The pid of its parent, now.
+    pub ppid: Option<u32>,
+    pub comm: Comm,
+    pub image: Image,
+    pub born: Option<Mark>,
+    pub start_ns: Option<u64>,
+    pub exec: Option<Mark>,
+    pub exec_path: Option<Rc<str>>,
+    pub ns_tgid: Option<u32>,
+    /// Shares its parent's memory (CLONE_VM without CLONE_THREAD) until it execs.
+    pub shares_memory: bool,
+    /// Threads seen to be alive, the leader included.
+    pub threads: BTreeSet<u32>,
+    pub masks: Option<SignalMasks>,
+    pub rss_bytes: Option<u64>,
+    pub peak_rss_bytes: Option<u64>,
+    pub listening: BTreeSet<u16>,
+    /// Everything that /proc tells has been read.
+    pub read: bool,
+    /// Root of the watched tree it belongs to.
+    pub tree: Option<ProcId>,
+    /// It matched a selector itself.
+    pub root: bool,
+    pub history: History,
+    pub ending: Option<Ending>,
+    /// What taskstats said of its last thread.
+    pub(super) stats: Option<Taskstats>,
+    /// Children that are remembered.
+    pub(super) children: BTreeSet<ProcId>,
+}
+
+impl Process {
+    pub(super) fn new(id: ProcId, tgid: u32, comm: Comm) -> Self {
+        Self {
+            id,
+            tgid,
+            parent: None,
+            ppid: None,
+            comm,
+            image: Image::default(),
+            born: None,
+            start_ns: None,
+            exec: None,
+            exec_path: None,
+            ns_tgid: None,
+            shares_memory: false,
+            threads: BTreeSet::from([tgid]),
+            masks: None,
+            rss_bytes: None,
+            peak_rss_bytes: None,
+            listening: BTreeSet::new(),
+            read: false,
+            tree: None,
+            root: false,
+            history: History::default(),
+            ending: None,
+            stats: None,
+            children: BTreeSet::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.ending.is_none()
+    }
+
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            tgid: self.tgid,
+            comm: self.comm,
+            exe: self.image.exe.as_deref(),
+            cmdline: self.image.cmdline.as_deref(),
+            uid: self.image.uid,
+            cgroups: self.image.cgroups.as_deref(),
+            listening: &self.listening,
+        }
+    }
+
+    /// What a person calls it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        select::name(&self.subject())
+    }
+
+    /// `zsh (pid 4010)`
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{} (pid {})", self.name(), self.tgid)
+    }
+
+    /// It leads its session.
+    #[must_use]
+    pub fn leads_session(&self) -> bool {
+        self.image.sid == Some(self.tgid)
+    }
+
+    pub(super) fn apply_exec(&mut self, at: Mark, comm: Option<Comm>, exec: &Exec) {
+        self.exec = Some(at);
+        self.shares_memory = false;
+        if let Some(comm) = comm {
+            self.comm = comm;
+        }
+        self.exec_path = Some(Rc::from(exec.path.as_str()));
+        self.image.exe = Some(Rc::from(exec.interp.as_deref().unwrap_or(&exec.path)));
+        self.image.cmdline = exec.args.as_ref().map(|args| Rc::from(args.as_slice()));
+        self.ppid = exec.ppid.or(self.ppid);
+        self.start_ns = self.start_ns.or(exec.start_boottime_ns);
+        self.threads = BTreeSet::from([self.tgid]);
+        self.masks = None;
+        self.read = false;
+    }
+
+    pub(super) fn apply_facts(&mut self, facts: &ProcessFacts) {
+        fn text(field: &mut Option<Rc<str>>, fact: Option<&String>) {
+            if let Some(fact) = fact {
+                *field = Some(Rc::from(fact.as_str()));
+            }
+        }
+        let image = &mut self.image;
+        text(&mut image.exe, facts.exe.as_ref());
+        text(&mut image.cwd, facts.cwd.as_ref());
+        text(&mut image.user, facts.user.as_ref());
+        text(&mut image.tty, facts.tty.as_ref());
+        if let Some(cmdline) = facts.cmdline.as_ref().filter(|args| !args.is_empty()) {
+            image.cmdline = Some(Rc::from(cmdline.as_slice()));
+        }
+        if let Some(cgroups) = &facts.cgroups {
+            image.cgroups = Some(Rc::new(cgroups.clone()));
+        }
+        image.uid = facts.uid.or(image.uid);
+        image.oom_score_adj = facts.oom_score_adj.or(image.oom_score_adj);
+        image.pgid = facts.pgid.or(image.pgid);
+        image.sid = facts.sid.or(image.sid);
+        if let Some(comm) = facts.comm {
+            self.comm = comm;
+        }
+        self.ppid = facts.ppid.or(self.ppid);
+        self.start_ns = self.start_ns.or(facts.start_boottime_ns);
+        self.ns_tgid = facts.ns_tgid.or(self.ns_tgid);
+        self.masks = facts.signals.or(self.masks);
+        self.rss_bytes = facts.rss_bytes.or(self.rss_bytes);
+        self.peak_rss_bytes = facts.peak_rss_bytes.or(self.peak_rss_bytes);
+        if let Some(ports) = &facts.listening {
+            self.listening = ports.iter().copied().collect();
+        }
+        self.threads.extend(&facts.threads);
+        self.read |= facts.cwd.is_some() || facts.oom_score_adj.is_some();
+    }
+
+    /// Notes what taskstats says; the record of the last thread is the process's.
+    pub(super) fn apply_taskstats(&mut self, stats: &Taskstats) {
+        self.peak_rss_bytes = stats.max_rss_bytes.max(self.peak_rss_bytes);
+        self.stats = Some(*stats);
+        self.use_stats();
+    }
+
+    /// The kernel sends the record before the exit event, but the two come by different ways.
+    pub(super) fn use_stats(&mut self) {
+        if let (Some(ending), Some(stats)) = (&mut self.ending, self.stats) {
+            ending.signaled = Some(stats.signaled);
+            ending.status = ending.status.or(Some(stats.status));
+        }
+    }
+
+    /// SIGCHLD's code as a wait status, as far as it goes.
+    #[must_use]
+    pub fn child_code_says_killed(&self) -> Option<bool> {
+        match self.history.child_code? {
+            code::CLD_EXITED => Some(false),
+            code::CLD_KILLED | code::CLD_DUMPED => Some(true),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! How it came to a death: the chain of acts, from whoever started it to the end.
+
+use std::collections::BTreeSet;
+
+use crate::model::header::Capabilities;
+use crate::model::report::{Confidence, Kind, Mechanism};
+use crate::model::signal::Signo;
+
+use super::actors;
+use super::acts::Acts;
+use super::case::Case;
+use super::causes::{self, Finding};
+use super::process::{Mark, ProcId, Process, SignalRun};
+use super::table::Table;
+use super::words::{self, duration, short};
+
+/// One step, in words, and the event behind it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub at: Mark,
+    pub text: String,
+}
+
+/// A death, told.
+#[derive(Clone, Debug)]
+pub struct Story {
+    pub finding: Finding,
+    pub steps: Vec<Step>,
+    /// Whose act it was, following the chain back.
+    pub killer: Option<ProcId>,
+    /// Who decided it, following the killer's ancestry up.
+    pub actor: Option<ProcId>,
+    /// What the actor did, `sent SIGTERM to zsh (pid 4010)`.
+    pub action: Option<String>,
+    pub evidence: BTreeSet<u64>,
+    /// Processes whose lives the story mentions.
+    pub cast: BTreeSet<ProcId>,
+    /// Between the killer's act and the end.
+    pub act_at: Option<Mark>,
+}
+
+/// What a story is told from.
+#[derive(Clone, Copy, Debug)]
+pub struct Teller<'a> {
+    pub table: &'a Table,
+    pub acts: &'a Acts,
+    pub capabilities: Capabilities,
+}
+
+/// Longest chain of deaths that is followed back.
+const DEPTH: usize = 8;
+/// A wrapper passes a signal on within this time.
+const FORWARD_NS: u64 = 1_000_000_000;
+
+impl<'a> Teller<'a> {
+    /// Tells how `victim` died; `None` while it lives.
+    #[must_use]
+    pub fn tell(&self, victim: &'a Process) -> Option<(Case<'a>, Story)> {
+        self.tell_to_depth(victim, DEPTH)
+    }
+
+    fn tell_to_depth(&self, victim: &'a Process, depth: usize) -> Option<(Case<'a>, Story)> {
+        let case = Case::new(self.table, victim, self.capabilities)?;
+        let finding = causes::examine(&case);
+        let mut story = Story {
+            finding,
+            steps: Vec::new(),
+            killer: None,
+            actor: None,
+            action: None,
+            evidence: BTreeSet::new(),
+            cast: BTreeSet::from([victim.id]),
+            act_at: None,
+        };
+        self.go_back(&case, &mut story, depth);
+        if let Some(decisive) = case.decisive {
+            self.blow(&case, decisive.run, &mut story);
+            if let Some(again) = decisive.reraised {
+                let text = format!("{} handled it and then sent itself {}", short(victim), again.signo);
+                story.step(again.last, again.first.id, text);
+            }
+        }
+        if let Some(mark) = story.finding.oom {
+            story.evidence.insert(mark.at.id);
+        }
+        let text = end(&case);
+        story.step(case.ending.at, case.ending.at.id, text);
+        Some((case, story))
+    }
+
+    /// What came before the decisive signal: another death, or a signal that was passed on.
+    fn go_back(&self, case: &Case<'a>, story: &mut Story, depth: usize) {
+        if let Some(origin) = story.finding.because_of.and_then(|id| self.table.get(id)) {
+            story.cast.insert(origin.id);
+            let before = (depth > 0).then(|| self.tell_to_depth(origin, depth - 1)).flatten();
+            if let Some((_, before)) = before {
+                let by_itself = before.killer.is_none() && before.finding.kind == Kind::Exited;
+                story.absorb(before);
+                if by_itself {
+                    story.killer = Some(origin.id);
+                    story.actor = Some(origin.id);
+                    story.action = Some("ended".to_owned());
+                }
+            } else {
+                // It was dying when it sent this, but its end was not seen.
+                story.finding.confidence = story.finding.confidence.min(Confidence::Likely);
+            }
+            return;
+        }
+        let Some(killer) = story.finding.killer.and_then(|id| self.table.get(id)) else { return };
+        let Some(decisive) = case.decisive else { return };
+        if let Some((run, before)) = self.forwarded(killer, decisive.run) {
+            story.absorb(before);
+            story.steps.retain(|step| step.at.t_ns <= decisive.run.last.t_ns);
+            story.cast.insert(killer.id);
+            story.evidence.insert(run.first.id);
+            return;
+        }
+        story.killer = Some(killer.id);
+        story.actor = Some(actors::decider(self.table, killer.id));
+        story.act_at = Some(decisive.run.last);
+        story.action = Some(action(&story.finding, decisive.run, case.victim));
+        self.rise(killer, story);
+    }
+
+    /// The signal that `sender` had received itself when it sent `run`: wrappers such as npm, sudo, timeout and
+    /// dumb-init pass on what they get.
+    fn forwarded(&self, sender: &'a Process, run: &SignalRun) -> Option<(SignalRun, Story)> {
+        let received = sender.history.runs.iter().rev().find(|received| {
+            received.signo == run.signo
+                && received.result.queued()
+                && received.current != Some(sender.id)
+                && received.current != run.current
+                && received.last.t_ns <= run.last.t_ns
+                && run.last.t_ns - received.last.t_ns < FORWARD_NS
+        })?;
+        let origin = received.current.and_then(|id| self.table.get(id))?;
+        if self.table.is_kernel_thread(origin.id) {
+            return None;
+        }
+        let finding = Finding::process(Kind::KilledByProcess, causes::mechanism(received), Some(origin.id));
+        let mut story = Story {
+            action: Some(action(&finding, received, sender)),
+            finding,
+            steps: Vec::new(),
+            killer: Some(origin.id),
+            actor: Some(actors::decider(self.table, origin.id)),
+            evidence: BTreeSet::from([received.first.id]),
+            cast: BTreeSet::from([origin.id, sender.id]),
+            act_at: Some(received.last),
+        };
+        self.rise(origin, &mut story);
+        let text = format!("{} sent {} to {}", short(origin), received.signo, short(sender));
+        story.step(received.last, received.first.id, text);
+        Some((*received, story))
+    }
+
+    /// The steps from the one who decided down to the killer.
+    fn rise(&self, killer: &'a Process, story: &mut Story) {
+        let mut line = vec![killer];
+        for parent in self.table.ancestors(killer.id) {
+            if story.actor == Some(line[line.len() - 1].id) {
+                break;
+            }
+            line.push(parent);
+        }
+        for pair in line.windows(2).rev() {
+            let (child, parent) = (pair[0], pair[1]);
+            story.cast.insert(child.id);
+            story.cast.insert(parent.id);
+            // An exec replaces the program and keeps the process; the birth is when it was started.
+            if let Some(at) = child.born {
+                story.step(at, at.id, format!("{} started {}", short(parent), short(child)));
+            }
+        }
+        story.cast.insert(killer.id);
+    }
+
+    fn blow(&self, case: &Case<'a>, run: &SignalRun, story: &mut Story) {
+        let victim = short(case.victim);
+        let signo = run.signo;
+        let current = case.current();
+        let by = current.map_or_else(|| "a task that has gone".to_owned(), short);
+        let terminal = match case.victim.image.tty.as_deref() {
+            Some(tty) if !tty.is_empty() => format!("the terminal {tty}"),
+            _ => "its terminal".to_owned(),
+        };
+        let text = match story.finding.kind {
+            Kind::Crashed => {
+                let fault = words::fault(signo, story.finding.detail);
+                format!("{victim} crashed: {fault}, and the kernel raised {signo}")
+            }
+            Kind::KilledBySelf => format!("{victim} sent {signo} to itself"),
+            Kind::OomKill => format!("the kernel's OOM killer chose {victim} and sent it {signo}"),
+            Kind::TtyHangup if story.finding.killer.is_some() => {
+                format!("{by} closed or hung up {terminal}, and the kernel sent {signo} to {victim}")
+            }
+            Kind::TtyHangup => format!("{terminal} hung up, and the kernel sent {signo} to {victim}"),
+            Kind::TtyKeyboard if story.finding.killer.is_some() => {
+                format!("{by} typed into {terminal}, and the kernel sent {signo} to {victim}")
+            }
+            Kind::TtyKeyboard => format!("a key at {terminal} made the kernel send {signo} to {victim}"),
+            Kind::SessionLeaderExit => {
+                format!("{by} led the session: the kernel sent {signo} to {victim} in its foreground group")
+            }
+            Kind::OrphanedProcessGroup => {
+                format!("the stopped group of {victim} was orphaned, and the kernel sent it {signo}")
+            }
+            Kind::ParentDeathSignal => {
+                format!("{victim} had asked for {signo} at the end of its parent {by}")
+            }
+            Kind::CgroupKill => format!("{by} wrote to cgroup.kill, and the kernel sent {signo} to {victim}"),
+            Kind::PidNamespaceTeardown => {
+                format!("{by} was init of the PID namespace, and the kernel sent {signo} to {victim} in it")
+            }
+            Kind::Seccomp => format!("{victim} made a system call that its seccomp filter forbids: {signo}"),
+            Kind::Rlimit => format!("{victim} went over a resource limit, and the kernel sent it {signo}"),
+            Kind::Timer => format!("a timer of {victim} ran out, and the kernel sent it {signo}"),
+            Kind::BrokenPipe => format!("{victim} wrote to a pipe or socket that nobody reads: {signo}"),
+            Kind::Debugger => format!("{by} was tracing {victim}, and the kernel sent it {signo}"),
+            Kind::Sysrq => format!("magic SysRq made the kernel send {signo} to {victim}"),
+            Kind::ExecFailed => format!("{victim} could not finish execve, and the kernel sent it {signo}"),
+            Kind::AsyncNotification => format!("{victim} was notified by {signo}, as it had asked"),
+            Kind::Exited | Kind::KilledByProcess | Kind::SiblingThreadExit | Kind::Unknown => {
+                let others = self.acts.of(run).map_or(0, |act| act.count.saturating_sub(1));
+                let group = match (words::manner(story.finding.mechanism), others) {
+                    (Some(manner), 0) => format!(", {manner}"),
+                    (Some(manner), n) => {
+                        format!(", {manner} ({} more)", words::count(n, "process", "processes"))
+                    }
+                    (None, _) => String::new(),
+                };
+                let by = if story.finding.kernel { "the kernel".to_owned() } else { by };
+                format!("{by} sent {signo} to {victim}{group}")
+            }
+        };
+        if let Some(current) = current {
+            story.cast.insert(current.id);
+        }
+        let fatal =
+            if case.decisive.is_some_and(|decisive| decisive.graceful) { run.first } else { run.last };
+        story.step(fatal, run.first.id, text);
+    }
+}
+
+impl Story {
+    fn step(&mut self, at: Mark, event: u64, text: String) {
+        self.evidence.insert(event);
+        self.steps.push(Step { at: Mark { id: event, ..at }, text });
+    }
+
+    /// Takes over an earlier story as the beginning of this one.
+    fn absorb(&mut self, before: Story) {
+        self.steps = before.steps;
+        self.killer = before.killer;
+        self.actor = before.actor;
+        self.action = before.action;
+        self.act_at = before.act_at;
+        self.evidence.extend(before.evidence);
+        self.cast.extend(before.cast);
+        let confidence = before.finding.confidence.max(Confidence::Likely);
+        self.finding.confidence = self.finding.confidence.min(confidence);
+    }
+}
+
+/// What a killer did, without naming it: `sent SIGTERM to zsh (pid 4010)`.
+fn action(finding: &Finding, run: &SignalRun, target: &Process) -> String {
+    let target = target.label();
+    match finding.kind {
+        Kind::TtyHangup => format!("closed or hung up the terminal of {target}"),
+        Kind::TtyKeyboard => format!("typed into the terminal of {target}"),
+        Kind::CgroupKill => format!("wrote to the cgroup.kill of {target}"),
+        Kind::Debugger => format!("killed {target} through ptrace"),
+        Kind::Sysrq => "pressed magic SysRq".to_owned(),
+        Kind::PidNamespaceTeardown => format!("called reboot in the PID namespace of {target}"),
+        Kind::ParentDeathSignal => format!("ended the thread that had started {target}"),
+        _ => match words::manner(finding.mechanism) {
+            Some(manner) => format!("sent {} to {target} and {manner}", run.signo),
+            None => format!("sent {} to {target}", run.signo),
+        },
+    }
+}
+
+/// How it ended, as the last step.
+fn end(case: &Case<'_>) -> String {
+    let victim = short(case.victim);
+    if let Some(signo) = case.death_signal() {
+        return format!("{victim} was killed by {signo}");
+    }
+    let after = case
+        .decisive
+        .map(|decisive| duration(case.ending.at.t_ns.saturating_sub(decisive.run.first.t_ns)))
+        .map_or_else(String::new, |after| format!(", {after} after it was asked to stop"));
+    match case.exit_code() {
+        Some(code) => format!("{victim} exited with code {code}{after}"),
+        None => format!("{victim} ended{after}"),
+    }
+}
+
+/// The answer in one sentence.
+#[must_use]
+pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
+    let victim = case.victim.label();
+    let finding = &story.finding;
+    let run = case.decisive.map(|decisive| decisive.run);
+    let graceful = case.decisive.is_some_and(|decisive| decisive.graceful);
+    let signo = run.map_or(Signo::KILL, |run| run.signo);
+    let how = match (graceful, case.exit_code()) {
+        (true, Some(code)) => {
+            let after = case.ending.at.t_ns.saturating_sub(run.map_or(0, |run| run.first.t_ns));
+            format!("{victim} stopped by itself with exit code {code}, {} after", duration(after))
+        }
+        (true, None) => format!("{victim} handled {signo} and then ended by it, after"),
+        (false, _) => format!("{victim} died of {signo}:"),
+    };
+    let origin = finding.because_of.and_then(|id| table.get(id)).map(Process::label);
+    let origin = origin.as_deref().unwrap_or("a process");
+    let why_origin = because(table, case, story);
+    match finding.kind {
+        Kind::Exited => exited(&victim, case),
+        Kind::KilledByProcess => {
+            let (killer, via) = killer(table, story);
+            let act = match words::manner(finding.mechanism) {
+                Some(manner) => format!("sent {signo} {manner}"),
+                None if graceful => format!("asked it to with {signo}"),
+                None => format!("sent {signo}"),
+            };
+            if graceful {
+                format!("{how} {killer} {act}{via}.")
+            } else if finding.mechanism == Mechanism::Kill || words::manner(finding.mechanism).is_none() {
+                format!("{victim} was killed by {signo} from {killer}{via}.")
+            } else {
+                format!("{victim} was killed: {killer} {act}{via}.")
+            }
+        }
+        Kind::KilledBySelf if finding.detail == Some("abort") => {
+            format!("{victim} ended itself with {signo}: it called abort().")
+        }
+        Kind::KilledBySelf => format!("{victim} ended itself: it sent {signo} to itself."),
+        Kind::Crashed => format!("{victim} crashed with {signo}: {}.", words::fault(signo, finding.detail)),
+        Kind::OomKill => format!("{victim} was killed by the kernel's OOM killer"),
+        Kind::TtyHangup => format!("{how} its terminal hung up{why_origin}."),
+        Kind::TtyKeyboard => {
+            let key = if signo == Signo::QUIT { "Ctrl-\\" } else { "Ctrl-C" };
+            match story.killer.and_then(|id| table.get(id)) {
+                Some(typist) => format!("{how} {} put {key} into its terminal.", typist.label()),
+                None => format!("{how} {key} was typed at its terminal."),
+            }
+        }
+        Kind::SessionLeaderExit => {
+            format!("{how} {origin}, the leader of its terminal session, ended{why_origin}.")
+        }
+        Kind::OrphanedProcessGroup => {
+            format!(
+                "{how} its process group was stopped and {origin}, which could have continued it, ended{why_origin}."
+            )
+        }
+        Kind::ParentDeathSignal => match finding.because_of {
+            Some(_) => {
+                format!("{how} it had asked for that when its parent ends, and {origin} ended{why_origin}.")
+            }
+            None => {
+                let parent = story.killer.and_then(|id| table.get(id)).map(Process::label);
+                let parent = parent.as_deref().unwrap_or("its parent");
+                format!(
+                    "{how} it had asked for that when the thread that started it ends; that thread of {parent} ended, {parent} itself lives on."
+                )
+            }
+        },
+        Kind::CgroupKill => {
+            let (killer, via) = killer(table, story);
+            format!("{victim} was killed with its whole cgroup: {killer} wrote to cgroup.kill{via}.")
+        }
+        Kind::PidNamespaceTeardown if finding.mechanism == Mechanism::Reboot => {
+            let (killer, via) = killer(table, story);
+            format!("{how} {killer} called reboot inside the PID namespace that it was init of{via}.")
+        }
+        Kind::PidNamespaceTeardown => {
+            format!("{how} {origin}, the init of its PID namespace, ended and took all with it{why_origin}.")
+        }
+        Kind::Seccomp => {
+            format!("{victim} was killed by {signo}: it made a system call that its seccomp filter forbids.")
+        }
+        Kind::Rlimit => match finding.detail {
+            Some("file_size") => {
+                format!("{how} it wrote more than its file size limit (RLIMIT_FSIZE) allows.")
+            }
+            _ => format!("{how} it used more CPU time than its limit (RLIMIT_CPU or RLIMIT_RTTIME) allows."),
+        },
+        Kind::Timer => format!("{how} a timer that it had set itself ran out."),
+        Kind::BrokenPipe => format!("{how} it wrote to a pipe or socket that nobody reads any more."),
+        Kind::Debugger => match story.killer.and_then(|id| table.get(id)) {
+            Some(tracer) if finding.because_of.is_none() => {
+                format!("{victim} was killed through ptrace by {}.", tracer.label())
+            }
+            _ => format!(
+                "{how} its tracer {origin} ended, and had asked for that (PTRACE_O_EXITKILL){why_origin}."
+            ),
+        },
+        Kind::Sysrq => match story.killer.and_then(|id| table.get(id)) {
+            Some(writer) => format!("{how} {} triggered magic SysRq.", writer.label()),
+            None => format!("{how} magic SysRq was pressed, which kills nearly everything."),
+        },
+        Kind::ExecFailed => format!("{how} its execve failed when there was no way back."),
+        Kind::AsyncNotification => {
+            format!("{how} it had asked to be notified by that signal and did not handle it.")
+        }
+        Kind::SiblingThreadExit => format!("{victim} was ended by another of its own threads."),
+        Kind::Unknown => unknown(&victim, case),
+    }
+}
+
+/// `, because earlyoom (pid 812, earlyoom.service) sent SIGTERM to zsh (pid 4010) 14 ms before`
+fn because(table: &Table, case: &Case<'_>, story: &Story) -> String {
+    let (Some(killer), Some(action)) = (story.killer.and_then(|id| table.get(id)), story.action.as_deref())
+    else {
+        return String::new();
+    };
+    if story.finding.because_of == Some(killer.id) && action == "ended" {
+        return String::new();
+    }
+    let (killer, via) = self::killer_of(table, killer, story);
+    let before = story.act_at.map(|at| case.ending.at.t_ns.saturating_sub(at.t_ns));
+    let before = before.map_or_else(String::new, |ns| format!(" {} before", duration(ns)));
+    format!(", because {killer} {action}{before}{via}")
+}
+
+fn killer(table: &Table, story: &Story) -> (String, String) {
+    match story.killer.and_then(|id| table.get(id)) {
+        Some(killer) => killer_of(table, killer, story),
+        None => ("a process that was not seen".to_owned(), String::new()),
+    }
+}
+
+/// The killer, and who started it when that is who decided.
+fn killer_of(table: &Table, killer: &Process, story: &Story) -> (String, String) {
+    let label = match unit(killer) {
+        Some(unit) if unit.trim_end_matches(".service") == killer.name() => {
+            format!("{} (pid {}, {unit})", killer.name(), killer.tgid)
+        }
+        _ => format!("{} (pid {})", actors::title(killer), killer.tgid),
+    };
+    let actor = story.actor.filter(|&actor| actor != killer.id).and_then(|id| table.get(id));
+    let via = actor.map_or_else(String::new, |actor| {
+        // The nearest package script on the way up says what was being done.
+        let script = table
+            .ancestors(killer.id)
+            .take_while(|process| process.id != actor.id)
+            .find_map(actors::package_script)
+            .map_or_else(String::new, |script| format!(" run by `{script}`"));
+        let of_unit = unit(actor).map_or_else(String::new, |unit| format!(", {unit}"));
+        let verb = if script.is_empty() { " started by" } else { " from" };
+        format!(",{script}{verb} {} (pid {}{of_unit})", actors::title(actor), actor.tgid)
+    });
+    (label, via)
+}
+
+fn unit(process: &Process) -> Option<String> {
+    let cgroups = process.image.cgroups.as_deref()?;
+    crate::model::unit::unit(cgroups).map(|unit| unit.name).filter(|name| name.ends_with(".service"))
+}
+
+fn exited(victim: &str, case: &Case<'_>) -> String {
+    let Some(code) = case.exit_code() else {
+        return format!("{victim} ended by itself; with which code could not be seen.");
+    };
+    let like = code - 128;
+    if Signo(like).is_fatal_by_default() && (1..=31).contains(&like) {
+        let signo = Signo(like);
+        return format!(
+            "{victim} exited by itself with code {code}. That looks like {signo} in a log, but no {signo} ended it: \
+             the code is its own."
+        );
+    }
+    format!("{victim} exited by itself with code {code}.")
+}
+
+fn unknown(victim: &str, case: &Case<'_>) -> String {
+    match (case.death_signal(), case.exit_code(), case.decisive) {
+        (Some(signo), _, None) => {
+            format!("{victim} died of {signo}, and killtrace did not see where that came from.")
+        }
+        (Some(signo), _, Some(_)) => format!("{victim} died of {signo}, and the evidence does not say why."),
+        (None, Some(code), _) => {
+            format!("{victim} ended with code {code}, and the evidence does not say why.")
+        }
+        (None, None, _) => format!("{victim} ended, and killtrace could not see how."),
+    }
+}

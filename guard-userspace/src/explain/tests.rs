@@ -1,0 +1,271 @@
+//! The stories, told from streams of events.
+
+use crate::model::event::{Call, SignalResult};
+use crate::model::report::{Confidence, Death, Kind, Mechanism, Role};
+use crate::model::signal::{Signo, code};
+
+use super::scenario::Scenario;
+
+const VITE: &[&str] = &["/usr/bin/node", "/app/node_modules/.bin/vite"];
+
+fn vite() -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.seed(40, 1, "bash", &["/bin/bash"]).seeded().spawn(40, 100, VITE);
+    scenario
+}
+
+#[track_caller]
+fn assert_cause(death: &Death, kind: Kind, mechanism: Mechanism, confidence: Confidence) {
+    let cause = &death.cause;
+    assert_eq!((cause.kind, cause.mechanism, cause.confidence), (kind, mechanism, confidence), "{death:#?}");
+}
+
+#[test]
+fn a_kill_names_the_killer_that_is_gone() {
+    let mut scenario = vite();
+    scenario.spawn(40, 200, &["/usr/bin/pkill", "-f", "vite"]).kill(200, 100, Signo::TERM);
+    scenario.exits(200, 0).dies(100, Signo::TERM);
+    let death = scenario.death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Certain);
+    assert!(!death.cause.graceful);
+    let killer = death.killer.expect("a killer");
+    assert_eq!((killer.pid, killer.comm.as_str()), (200, "pkill"));
+    assert_eq!(killer.cmdline.as_deref(), Some(&["/usr/bin/pkill", "-f", "vite"].map(str::to_owned)[..]));
+    assert_eq!(killer.ancestry[0].pid, 40);
+    let actor = death.root_cause.and_then(|root| root.actor).expect("an actor");
+    assert_eq!((actor.pid, actor.role), (40, Role::Shell));
+    assert_eq!(death.exit.shell_status, Some(143));
+}
+
+#[test]
+fn the_keepalive_script_behind_npm_behind_sh_behind_pkill_is_the_actor() {
+    let mut scenario = Scenario::new();
+    scenario.seed(60, 1, "bash", &["/bin/bash", "./keepalive-dev.sh"]).seeded();
+    scenario.spawn(60, 90, &["/usr/bin/node", "/usr/bin/npm", "run", "dev"]);
+    scenario.spawn(90, 95, &["/bin/sh", "-c", "vite"]).spawn(95, 100, VITE);
+    scenario.spawn(60, 190, &["/usr/bin/node", "/usr/bin/npm", "run", "dev"]);
+    scenario.spawn(190, 195, &["/bin/sh", "-c", "npm run kill-dev; vite"]);
+    scenario.spawn(195, 196, &["/usr/bin/node", "/usr/bin/npm", "run", "kill-dev"]);
+    scenario.spawn(196, 197, &["/bin/sh", "-c", "pkill -f vite"]);
+    scenario.spawn(197, 200, &["/usr/bin/pkill", "-f", "vite"]).kill(200, 100, Signo::TERM);
+    scenario.exits(200, 0).dies(100, Signo::TERM);
+    let death = scenario.death(100);
+    let actor = death.root_cause.and_then(|root| root.actor).expect("an actor");
+    assert_eq!((actor.pid, actor.role), (60, Role::Watchdog));
+    assert!(death.summary.contains("npm run kill-dev"), "{}", death.summary);
+    assert!(death.summary.contains("keepalive-dev.sh"), "{}", death.summary);
+}
+
+#[test]
+fn a_stop_that_was_handled_is_graceful() {
+    let mut scenario = vite();
+    scenario.seed(70, 1, "manager", &["/opt/manager"]);
+    scenario.kill(70, 100, Signo::TERM).handle(100, Signo::TERM).wait(12).exits(100, 143);
+    let death = scenario.death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Certain);
+    assert!(death.cause.graceful);
+    assert_eq!(death.exit.code, Some(143));
+    assert_eq!(death.killer.map(|killer| killer.pid), Some(70));
+}
+
+#[test]
+fn a_handled_stop_with_another_code_is_only_likely() {
+    let mut scenario = vite();
+    scenario.seed(70, 1, "manager", &["/opt/manager"]);
+    scenario.kill(70, 100, Signo::TERM).handle(100, Signo::TERM).wait(12).exits(100, 0);
+    assert_cause(&scenario.death(100), Kind::KilledByProcess, Mechanism::Kill, Confidence::Likely);
+}
+
+#[test]
+fn a_code_that_looks_like_a_signal_is_an_exit() {
+    let death = vite().exits(100, 137).death(100);
+    assert_cause(&death, Kind::Exited, Mechanism::None, Confidence::Certain);
+    assert_eq!((death.exit.code, death.exit.signal), (Some(137), None));
+    assert!(death.summary.contains("no SIGKILL ended it"), "{}", death.summary);
+}
+
+#[test]
+fn ignored_blocked_and_handled_signals_kill_nobody() {
+    let mut scenario = vite();
+    let bash = scenario.current(40);
+    let call = Some((Call::Kill, 100));
+    scenario.signal(bash, 100, Signo::TERM, code::SI_USER, true, SignalResult::Ignored, call);
+    scenario.kill(40, 100, Signo::USR1).handle(100, Signo::USR1);
+    scenario.wait(60_000).exits(100, 1);
+    let death = scenario.death(100);
+    assert_cause(&death, Kind::Exited, Mechanism::None, Confidence::Certain);
+    assert!(death.killer.is_none());
+    let why: Vec<_> = death.other_signals.iter().map(|other| (&*other.signal, &*other.why_not)).collect();
+    assert_eq!(
+        why,
+        [("SIGUSR1", "a handler took it"), ("SIGTERM", "it ignored it, or could not be ended by it")]
+    );
+}
+
+#[test]
+fn the_first_fatal_signal_decides_a_race() {
+    let mut scenario = vite();
+    scenario.seed(70, 1, "one", &["/opt/one"]).seed(71, 1, "two", &["/opt/two"]);
+    let two = scenario.current(71);
+    let call = Some((Call::Kill, 100));
+    scenario.kill(70, 100, Signo::KILL);
+    scenario.signal(two, 100, Signo::KILL, code::SI_USER, true, SignalResult::Ignored, call);
+    let death = scenario.dies(100, Signo::KILL).death(100);
+    assert_eq!(death.killer.map(|killer| killer.pid), Some(70));
+    assert_eq!(death.other_signals[0].why_not, "it was already dying");
+}
+
+#[test]
+fn an_abort_is_its_own_doing() {
+    let mut scenario = vite();
+    let own = scenario.current(100);
+    let call = Some((Call::Tgkill, 100));
+    scenario.signal(own, 100, Signo::ABRT, code::SI_TKILL, false, SignalResult::Delivered, call);
+    let death = scenario.take(100, Signo::ABRT, code::SI_TKILL).end(100, 6 | 0x80).death(100);
+    assert_cause(&death, Kind::KilledBySelf, Mechanism::Tgkill, Confidence::Certain);
+    assert_eq!(death.exit.core_dumped, Some(true));
+    assert!(death.killer.is_none());
+}
+
+#[test]
+fn a_fault_is_a_crash_and_a_sent_fault_signal_is_not() {
+    let mut scenario = vite();
+    let own = scenario.current(100);
+    scenario.signal(own, 100, Signo::SEGV, 1, false, SignalResult::Delivered, Some((Call::None, 0)));
+    let death = scenario.take(100, Signo::SEGV, 1).dies(100, Signo::SEGV).death(100);
+    assert_cause(&death, Kind::Crashed, Mechanism::Kernel, Confidence::Certain);
+    assert_eq!(death.cause.detail.as_deref(), Some("SEGV_MAPERR"));
+
+    let death = vite().kill(40, 100, Signo::SEGV).take(100, Signo::SEGV, 0).dies(100, Signo::SEGV).death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Certain);
+}
+
+#[test]
+fn the_oom_killer_is_named_and_the_allocating_task_is_not_blamed() {
+    let mut scenario = vite();
+    scenario.seed(80, 1, "bystander", &["/opt/bystander"]);
+    let bystander = scenario.current(80);
+    scenario.kernel(bystander, 100, Signo::KILL, Call::None).oom_mark(80, 100).dies(100, Signo::KILL);
+    let death = scenario.death(100);
+    assert_cause(&death, Kind::OomKill, Mechanism::Kernel, Confidence::Certain);
+    assert!(death.killer.is_none());
+    assert!(death.summary.contains("not to blame"), "{}", death.summary);
+    let oom = death.cause.oom.expect("its circumstances");
+    assert_eq!(oom.allocating_task.map(|task| task.pid), Some(80));
+}
+
+#[test]
+fn an_oom_mark_on_a_process_that_dies_of_something_else_proves_nothing() {
+    let mut scenario = vite();
+    scenario.kill(40, 100, Signo::KILL).oom_mark(40, 100).dies(100, Signo::KILL);
+    let death = scenario.death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Certain);
+}
+
+#[test]
+fn the_chain_goes_back_through_the_wrapper_to_the_oom_daemon() {
+    let mut scenario = Scenario::new();
+    scenario.seed(30, 1, "earlyoom", &["/usr/bin/earlyoom"]).cgroup(30, "/system.slice/earlyoom.service");
+    scenario.seed(40, 1, "zsh", &["/bin/zsh"]).session(40, 40, "pts/3").seeded();
+    scenario.spawn(40, 100, VITE).session(100, 40, "pts/3");
+    scenario.kill(30, 40, Signo::TERM).dies(40, Signo::TERM);
+    let zsh = scenario.exiting(40);
+    scenario.kernel(zsh, 100, Signo::HUP, Call::None).dies(100, Signo::HUP);
+    let death = scenario.death(100);
+    assert_cause(&death, Kind::SessionLeaderExit, Mechanism::None, Confidence::Certain);
+    assert_eq!(death.killer.map(|killer| killer.pid), Some(30));
+    let root = death.root_cause.expect("a root cause");
+    assert_eq!(root.actor.map(|actor| (actor.pid, actor.role)), Some((30, Role::OomDaemon)));
+    assert_eq!(root.action, "sent SIGTERM to zsh (pid 40)");
+    let steps: Vec<&str> = death.chain.iter().map(|step| step.text.as_str()).collect();
+    assert_eq!(steps[0], "earlyoom (30) sent SIGTERM to zsh (40)");
+    assert_eq!(steps[1], "zsh (40) was killed by SIGTERM");
+    assert_eq!(steps[3], "vite (100) was killed by SIGHUP");
+    assert!(death.summary.contains("earlyoom.service"), "{}", death.summary);
+}
+
+#[test]
+fn a_terminal_that_is_closed_hangs_up() {
+    let mut scenario = Scenario::new();
+    scenario.seed(30, 1, "tmux: server", &["/usr/bin/tmux"]).seed(40, 30, "bash", &["/bin/bash"]);
+    scenario.session(40, 40, "pts/3").seeded();
+    let tmux = scenario.current(30);
+    scenario.kernel(tmux, 40, Signo::HUP, Call::Close).kernel(tmux, 40, Signo::CONT, Call::Close);
+    let death = scenario.dies(40, Signo::HUP).death(40);
+    assert_cause(&death, Kind::TtyHangup, Mechanism::None, Confidence::Certain);
+    assert_eq!(death.killer.map(|killer| (killer.pid, killer.role)), Some((30, Role::Terminal)));
+}
+
+#[test]
+fn a_key_at_the_terminal_blames_no_kernel_worker() {
+    let mut scenario = vite();
+    let worker = scenario.current(50);
+    let death = scenario.kernel(worker, 100, Signo::INT, Call::None).dies(100, Signo::INT).death(100);
+    assert_cause(&death, Kind::TtyKeyboard, Mechanism::None, Confidence::Certain);
+    assert!(death.killer.is_none());
+}
+
+#[test]
+fn a_wrapper_that_passes_a_signal_on_is_not_the_killer() {
+    let mut scenario = vite();
+    scenario.seed(70, 1, "manager", &["/opt/manager"]);
+    scenario.seed(41, 40, "npm", &["npm run dev"]);
+    scenario.kill(70, 41, Signo::TERM).handle(41, Signo::TERM).kill(41, 100, Signo::TERM);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_eq!(death.sender.and_then(|sender| sender.current).map(|current| current.pid), Some(41));
+    assert_eq!(death.killer.map(|killer| killer.pid), Some(70));
+}
+
+#[test]
+fn a_handler_that_repeats_the_signal_leaves_the_blame_with_its_sender() {
+    let mut scenario = vite();
+    scenario.kill(40, 100, Signo::TERM).handle(100, Signo::TERM);
+    let own = scenario.current(100);
+    let call = Some((Call::Tgkill, 100));
+    scenario.signal(own, 100, Signo::TERM, code::SI_TKILL, false, SignalResult::Delivered, call);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Certain);
+    assert_eq!(death.killer.map(|killer| killer.pid), Some(40));
+    assert!(death.cause.graceful);
+}
+
+#[test]
+fn a_group_kill_is_one_act() {
+    let mut scenario = vite();
+    scenario.spawn(100, 101, &["/usr/bin/esbuild"]);
+    let bash = scenario.current(40);
+    let group = Some((Call::Kill, u64::from((-100i32).cast_unsigned())));
+    for target in [100, 101] {
+        scenario.signal(bash, target, Signo::KILL, code::SI_USER, true, SignalResult::Delivered, group);
+    }
+    let death = scenario.dies(101, Signo::KILL).dies(100, Signo::KILL).death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::KillGroup, Confidence::Certain);
+    assert!(death.chain.iter().any(|step| step.text.contains("1 process more")), "{:#?}", death.chain);
+}
+
+#[test]
+fn lost_events_lower_the_confidence_and_the_record_says_so() {
+    let mut scenario = vite();
+    scenario.kill(40, 100, Signo::KILL).dies(100, Signo::KILL);
+    scenario.push(None, crate::model::Fact::Lost { probe: "signal_generate".to_owned(), count: 3 });
+    let death = scenario.death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Likely);
+    assert_eq!(death.gaps, ["3 events were lost around this death"]);
+}
+
+#[test]
+fn a_death_nobody_saw_coming_is_unknown() {
+    let death = vite().dies(100, Signo::KILL).death(100);
+    assert_cause(&death, Kind::Unknown, Mechanism::None, Confidence::Unknown);
+    assert!(death.ruled_out.iter().any(|ruled| ruled.cause == Kind::OomKill));
+}
+
+#[test]
+fn a_reused_pid_is_another_process() {
+    let mut scenario = vite();
+    scenario.exits(100, 0).wait(1_000).spawn(40, 100, &["/bin/sleep", "9"]).kill(40, 100, Signo::KILL);
+    scenario.dies(100, Signo::KILL);
+    let report = scenario.watch(100);
+    assert_eq!(report.deaths.len(), 1, "the second process with this pid was not selected");
+    assert_eq!(report.deaths[0].cause.kind, Kind::Exited);
+}

@@ -1,0 +1,105 @@
+//! The events that a report shows: the watched trees' lives, and whatever an answer rests on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::header::Header;
+use crate::model::report::{ExitStatus, ProcessRef, TimelineEntry, What};
+use crate::model::signal::code_name;
+
+use super::process::{Mark, Process, SignalRun};
+use super::table::Table;
+
+/// Entries by event id. Bounded: the oldest that no answer rests on go first.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    entries: BTreeMap<u64, (u64, What)>,
+    evidence: BTreeSet<u64>,
+    omitted: u64,
+}
+
+impl Timeline {
+    const LIMIT: usize = 20_000;
+
+    pub fn add(&mut self, at: Mark, what: What) {
+        self.entries.insert(at.id, (at.t_ns, what));
+        while self.entries.len() > Self::LIMIT {
+            let oldest = self.entries.keys().find(|id| !self.evidence.contains(id)).copied();
+            let Some(id) = oldest.or_else(|| self.entries.keys().next().copied()) else { return };
+            self.entries.remove(&id);
+            self.evidence.remove(&id);
+            self.omitted += 1;
+        }
+    }
+
+    /// Marks entries that an answer rests on.
+    pub fn keep(&mut self, ids: impl IntoIterator<Item = u64>) {
+        self.evidence.extend(ids);
+    }
+
+    pub fn fork(&mut self, child: &Process, table: &Table) {
+        let Some(at) = child.born else { return };
+        let parent = child.parent.and_then(|id| table.get(id)).map(reference);
+        self.add(at, What::Fork { parent, child: reference(child) });
+    }
+
+    pub fn exec(&mut self, process: &Process) {
+        let (Some(at), Some(path)) = (process.exec, process.exec_path.as_deref()) else { return };
+        let cmdline = process.image.cmdline.as_deref().map(<[String]>::to_vec);
+        self.add(at, What::Exec { process: reference(process), path: path.to_owned(), cmdline });
+    }
+
+    pub fn signal(&mut self, target: &Process, run: &SignalRun, table: &Table) {
+        self.add(run.first, signal_entry(target, run, table));
+    }
+
+    pub fn exit(&mut self, process: &Process, exit: ExitStatus) {
+        if let Some(ending) = process.ending {
+            self.add(ending.at, What::Exit { process: reference(process), exit });
+        }
+    }
+
+    /// The entries in time order, those of `alive` processes' signals included.
+    #[must_use]
+    pub fn entries(&self, header: &Header, alive: &[&Process], table: &Table) -> Vec<TimelineEntry> {
+        let entry = |id: u64, t_ns: u64, what: What| TimelineEntry { id, t: header.wall(t_ns), t_ns, what };
+        let mut all: Vec<TimelineEntry> =
+            self.entries.iter().map(|(&id, (t_ns, what))| entry(id, *t_ns, what.clone())).collect();
+        for process in alive {
+            for run in &process.history.runs {
+                all.push(entry(run.first.id, run.first.t_ns, signal_entry(process, run, table)));
+            }
+        }
+        all.sort_by_key(|entry| (entry.t_ns, entry.id));
+        all.dedup_by_key(|entry| entry.id);
+        all
+    }
+
+    #[must_use]
+    pub fn omitted(&self) -> u64 {
+        self.omitted
+    }
+}
+
+fn signal_entry(target: &Process, run: &SignalRun, table: &Table) -> What {
+    let from = run.current.and_then(|id| table.get(id)).map(|process| ProcessRef {
+        pid: process.tgid,
+        comm: if run.current_comm.is_empty() { process.comm } else { run.current_comm }.to_text(),
+    });
+    What::Signal {
+        signal: run.signo.to_string(),
+        code: code_name(run.signo, run.code),
+        via: run.syscall.map(|syscall| syscall.call),
+        from,
+        to: reference(target),
+        result: run.result,
+        count: run.count,
+        handled: run.handled,
+        last_t_ns: run.last.t_ns,
+    }
+}
+
+/// A process, briefly.
+#[must_use]
+pub fn reference(process: &Process) -> ProcessRef {
+    ProcessRef { pid: process.tgid, comm: process.comm.to_text() }
+}
