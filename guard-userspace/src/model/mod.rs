@@ -2,7 +2,9 @@
 
 pub mod event;
 pub mod header;
+mod interpreter;
 pub mod kernel_log;
+mod name;
 pub mod report;
 pub mod select;
 pub mod signal;

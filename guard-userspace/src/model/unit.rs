@@ -10,14 +10,214 @@ pub struct Unit {
     pub scope: UnitScope,
 }
 
-/// The unit a process belongs to.
+/// The unit a process belongs to, as `systemctl status PID` would name it on the host.
+///
+/// A container's own systemd is not looked into: its units mean nothing to the host's `systemctl`. Names keep
+/// systemd's escaping (`dev-disk-by\x2did.device`), because that is how systemctl wants them.
 #[must_use]
-pub fn unit(_cgroups: &Cgroups) -> Option<Unit> {
-    None
+pub fn unit(cgroups: &Cgroups) -> Option<Unit> {
+    paths(cgroups).find_map(unit_of_path)
 }
 
-/// The id of the container a process belongs to (docker, containerd, podman, cri-o, lxc path patterns).
+/// The id of the container a process belongs to, the innermost one: the 64 hex digits of docker, containerd,
+/// podman and cri-o, or the name of an LXC container.
 #[must_use]
-pub fn container(_cgroups: &Cgroups) -> Option<String> {
-    None
+pub fn container(cgroups: &Cgroups) -> Option<String> {
+    paths(cgroups).find_map(container_of_path).map(str::to_owned)
+}
+
+/// Whether a unit of this name holds the process, `.service` being understood; also one further out, so that
+/// `user@1000` or `app.slice` select everything below.
+#[must_use]
+pub fn belongs_to(cgroups: &Cgroups, name: &str) -> bool {
+    paths(cgroups).flat_map(|path| path.split('/')).any(|component| {
+        component == name && kind(component).is_some()
+            || component.strip_suffix(".service").is_some_and(|stem| stem == name)
+    })
+}
+
+/// The paths that can name a unit. On a hybrid system only the `systemd` hierarchy does, and v2 says `/`; a
+/// cgroupfs container runtime without systemd shows in any.
+pub(super) fn paths(cgroups: &Cgroups) -> impl Iterator<Item = &str> {
+    [&cgroups.v2, &cgroups.systemd, &cgroups.memory].into_iter().filter_map(|path| path.as_deref())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Component {
+    /// Groups units; holds no processes itself.
+    Slice,
+    /// Holds processes.
+    Leaf,
+}
+
+fn kind(component: &str) -> Option<Component> {
+    let (stem, suffix) = component.rsplit_once('.')?;
+    match suffix {
+        _ if stem.is_empty() => None,
+        "slice" => Some(Component::Slice),
+        "service" | "scope" | "socket" | "mount" | "swap" => Some(Component::Leaf),
+        _ => None,
+    }
+}
+
+/// Slices, then the unit; below `user@UID.service` the user's own manager starts again (systemd's
+/// src/basic/cgroup-util.c, `cg_path_get_unit` and `cg_path_get_user_unit`).
+fn unit_of_path(path: &str) -> Option<Unit> {
+    let mut components = path.split('/').filter(|component| !component.is_empty());
+    let system = first_leaf(&mut components)?;
+    let user = is_user_manager(system).then(|| first_leaf(&mut components)).flatten();
+    Some(match user {
+        Some(name) => Unit { name: name.to_owned(), scope: UnitScope::User },
+        None => Unit { name: system.to_owned(), scope: UnitScope::System },
+    })
+}
+
+fn first_leaf<'a>(components: &mut impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    components
+        .map(|component| (component, kind(component)))
+        .find(|(_, kind)| *kind != Some(Component::Slice))
+        .filter(|(_, kind)| *kind == Some(Component::Leaf))
+        .map(|(component, _)| component)
+}
+
+fn is_user_manager(unit: &str) -> bool {
+    unit.strip_prefix("user@")
+        .and_then(|rest| rest.strip_suffix(".service"))
+        .is_some_and(|uid| !uid.is_empty() && uid.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn container_of_path(path: &str) -> Option<&str> {
+    let mut found = None;
+    let mut previous = "";
+    for component in path.split('/') {
+        if let Some(id) = oci_id(component).or_else(|| lxc_name(previous, component)) {
+            found = Some(id);
+        }
+        previous = component;
+    }
+    found
+}
+
+/// `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`, `...slice:cri-containerd:ID`.
+fn oci_id(component: &str) -> Option<&str> {
+    const ID_LEN: usize = 64;
+    // The monitor of a container is not in it.
+    if component.contains("conmon") {
+        return None;
+    }
+    let name = component.strip_suffix(".scope").unwrap_or(component);
+    let id = name.rsplit(['-', ':']).next()?;
+    (id.len() == ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+/// `lxc.payload.NAME` and, from before LXC 4, `lxc/NAME`. `lxc.monitor.NAME` is outside.
+fn lxc_name<'a>(parent: &str, component: &'a str) -> Option<&'a str> {
+    let name = component.strip_prefix("lxc.payload.").or_else(|| (parent == "lxc").then_some(component))?;
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4f3cbd1a9e0c4f3cbd1a9e0c4f3cbd1a9e0c4f3cbd1a9e0c4f3cbd1a9e0c0123";
+
+    fn v2(path: &str) -> Cgroups {
+        Cgroups { v2: Some(path.to_owned()), ..Cgroups::default() }
+    }
+
+    #[test]
+    fn units_of_both_managers() {
+        use UnitScope::{System, User};
+        for (path, name, scope) in [
+            ("/system.slice/earlyoom.service", "earlyoom.service", System),
+            ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service", System),
+            ("/system.slice/docker.service/a/b", "docker.service", System),
+            ("/init.scope", "init.scope", System),
+            ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope", System),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/vite.service", "vite.service", User),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.Term.slice/vte-spawn-1.scope",
+                "vte-spawn-1.scope",
+                User,
+            ),
+            ("/user.slice/user-1000.slice/user@1000.service/init.scope", "init.scope", User),
+            ("/user.slice/user-1000.slice/user@1000.service", "user@1000.service", System),
+            ("/system.slice/user@evil.service/x.service", "user@evil.service", System),
+            (r"/system.slice/dev\x2dserver.service", r"dev\x2dserver.service", System),
+            ("/system.slice/a.service/system.slice/inner.service", "a.service", System),
+        ] {
+            assert_eq!(unit(&v2(path)), Some(Unit { name: name.to_owned(), scope }), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_without_a_unit_have_none() {
+        for path in ["/", "", "/user.slice", "/docker/abc", "/kubepods/x/y.service", "/.service", "/a.b"] {
+            assert_eq!(unit(&v2(path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_hybrid_system_names_its_units_in_the_systemd_hierarchy() {
+        let cgroups = Cgroups {
+            v2: Some("/".to_owned()),
+            systemd: Some("/system.slice/cron.service".to_owned()),
+            memory: Some("/system.slice".to_owned()),
+        };
+        assert_eq!(unit(&cgroups).unwrap().name, "cron.service");
+    }
+
+    #[test]
+    fn containers_of_every_runtime() {
+        for path in [
+            format!("/docker/{ID}"),
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/kubepods/burstable/pod1234-5/{ID}"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope"
+            ),
+            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
+            format!("/kubepods.slice/crio-{ID}.scope"),
+            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"),
+            format!("/machine.slice/libpod-{ID}.scope"),
+        ] {
+            assert_eq!(container(&v2(&path)).as_deref(), Some(ID), "{path}");
+        }
+        assert_eq!(container(&v2("/lxc.payload.web/system.slice/x.service")).as_deref(), Some("web"));
+        assert_eq!(container(&v2("/lxc/web")).as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn the_innermost_container_counts() {
+        let inner = ID.replace('4', "5");
+        assert_eq!(container(&v2(&format!("/docker/{ID}/docker/{inner}"))), Some(inner));
+    }
+
+    #[test]
+    fn what_is_no_container_has_no_id() {
+        for path in [
+            "/system.slice/docker.service".to_owned(),
+            format!("/machine.slice/libpod-conmon-{ID}.scope"),
+            format!("/system.slice/crio-conmon-{ID}.scope"),
+            "/lxc.monitor.web".to_owned(),
+            "/docker/abc".to_owned(),
+            format!("/docker/{}", &ID[1..]),
+        ] {
+            assert_eq!(container(&v2(&path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_selected_with_or_without_its_suffix() {
+        let vite = v2("/user.slice/user-1000.slice/user@1000.service/app.slice/vite.service/sub");
+        for name in ["vite", "vite.service", "user@1000", "app.slice"] {
+            assert!(belongs_to(&vite, name), "{name}");
+        }
+        for name in ["vit", "sub", "vite.scope", "app", "user-1000", "", ".service"] {
+            assert!(!belongs_to(&vite, name), "{name}");
+        }
+        let session = v2("/user.slice/user-1000.slice/session-3.scope");
+        assert!(belongs_to(&session, "session-3.scope") && !belongs_to(&session, "session-3"));
+    }
 }

@@ -1,0 +1,222 @@
+//! What /proc, the kernel log and taskstats give on a live kernel.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
+
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use killtrace::collect::kmsg::KmsgSource;
+use killtrace::collect::procfs::{self, Detail, Procfs};
+use killtrace::collect::taskstats::TaskstatsSource;
+use killtrace::collect::{Source, host};
+use killtrace::model::Fact;
+use killtrace::model::event::{ProcessFacts, Taskstats};
+
+/// Whether a test that needs root can run. Where `CI` is set, one that cannot is a failure.
+fn root() -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root, and CI must not skip");
+    println!("skipped: needs root");
+    false
+}
+
+/// Drains a source until a fact is wanted, for at most two seconds.
+fn wait_for<T>(source: &mut dyn Source, wanted: impl Fn(&Fact) -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut events = Vec::new();
+    while Instant::now() < deadline {
+        source.drain(&mut events).unwrap();
+        if let Some(found) = events.iter().find_map(|event| wanted(&event.fact)) {
+            return found;
+        }
+        events.clear();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{} did not say it within two seconds", source.name());
+}
+
+fn exit_of(source: &mut TaskstatsSource, pid: u32) -> Taskstats {
+    wait_for(source, |fact| match fact {
+        Fact::Taskstats(exit) if exit.tid == pid => Some(*exit),
+        _ => None,
+    })
+}
+
+/// A scan of all processes, and the first among them that is wanted.
+fn scan_for(wanted: impl Fn(&ProcessFacts) -> bool) -> Option<ProcessFacts> {
+    let mut events = Vec::new();
+    Procfs::new().scan(&mut events).unwrap();
+    events.into_iter().find_map(|event| match event.fact {
+        Fact::Process(facts) if wanted(&facts) => Some(*facts),
+        _ => None,
+    })
+}
+
+#[test]
+fn live_taskstats_tells_exit_codes_and_signals() {
+    if !root() {
+        return;
+    }
+    let mut source = TaskstatsSource::open().unwrap();
+    let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+    child.wait().unwrap();
+    let exit = exit_of(&mut source, child.id());
+    assert_eq!((exit.status.code(), exit.status.signal(), exit.signaled), (Some(7), None, false));
+    assert!(exit.max_rss_bytes.is_some_and(|bytes| (64 << 10..1 << 30).contains(&bytes)), "{exit:?}");
+    // Version 12 is of Linux 5.18; before it the group is not known.
+    if exit.tgid.is_some() {
+        assert_eq!((exit.tgid, exit.group_dead), (Some(child.id()), Some(true)));
+    }
+
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    let exit = exit_of(&mut source, child.id());
+    assert_eq!(exit.status.0, status.into_raw());
+    assert!(exit.signaled);
+}
+
+#[test]
+fn live_taskstats_says_when_it_lost_something() {
+    if !root() {
+        return;
+    }
+    let mut source = TaskstatsSource::open().unwrap();
+    nix::sys::socket::setsockopt(&source.fd(), nix::sys::socket::sockopt::RcvBuf, &4096).unwrap();
+    for _ in 0..63 {
+        Command::new("true").status().unwrap();
+    }
+    let mut events = Vec::new();
+    source.drain(&mut events).unwrap();
+    let lost = |fact: &Fact| matches!(fact, Fact::Lost { probe, .. } if probe == "taskstats");
+    assert!(events.iter().any(|event| lost(&event.fact)), "{} events and no loss", events.len());
+    assert!(events.iter().any(|event| matches!(event.fact, Fact::Taskstats(_))), "what fitted is still read");
+}
+
+#[test]
+fn live_kmsg_does_not_take_a_programs_word_for_the_kernels() {
+    if !root() {
+        return;
+    }
+    let mut source = KmsgSource::open().unwrap();
+    assert!(source.capabilities().kernel_log);
+    std::fs::write("/dev/kmsg", "Out of memory: Killed process 1 (killtrace-test)\n").unwrap();
+    let mut events = Vec::new();
+    source.drain(&mut events).unwrap();
+    assert!(!format!("{events:?}").contains("killtrace-test"));
+    let log = Command::new("dmesg").output().unwrap();
+    assert!(String::from_utf8_lossy(&log.stdout).contains("killtrace-test"), "the line did reach the log");
+}
+
+/// A fault of our own child is the one line about a death that a test can make without harm.
+#[test]
+fn live_kmsg_tells_of_a_crash() {
+    let enabled = std::fs::read_to_string("/proc/sys/debug/exception-trace");
+    if !root() {
+        return;
+    }
+    if !enabled.is_ok_and(|text| text.trim() == "1") || !cfg!(target_arch = "x86_64") {
+        println!("skipped: this kernel does not log faults (debug.exception-trace)");
+        return;
+    }
+    let mut source = KmsgSource::open().unwrap();
+    // The test program starts itself again as the one that faults.
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "fault_when_asked", "--nocapture"])
+        .env("KILLTRACE_TEST_FAULT", "1")
+        .spawn()
+        .unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(nix::libc::SIGSEGV));
+    wait_for(&mut source, |fact| match fact {
+        Fact::KernelLog { text } if text.contains(" segfault at ") => Some(()),
+        _ => None,
+    });
+}
+
+/// Does nothing, unless [`live_kmsg_tells_of_a_crash`] started this program to see it fault.
+#[test]
+fn fault_when_asked() {
+    if std::env::var_os("KILLTRACE_TEST_FAULT").is_some() {
+        // SAFETY: not sound on purpose; the process ends here, which is what its parent waits for.
+        unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
+    }
+}
+
+#[test]
+fn live_a_listening_port_is_found() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let me = std::process::id();
+    assert!(procfs::listening(me).unwrap().contains(&port));
+    assert!(procfs::listeners()[&me].contains(&port));
+    let facts = Procfs::new().facts(me, Detail::Survivor).unwrap();
+    assert!(facts.listening.unwrap().contains(&port));
+    drop(listener);
+    assert!(!procfs::listening(me).unwrap().contains(&port));
+}
+
+#[test]
+fn live_scan_finds_this_process_and_ends_with_a_count() {
+    let before = host::boottime_ns();
+    let mut events = Vec::new();
+    Procfs::new().scan(&mut events).unwrap();
+    let Some(Fact::Seeded { processes }) = events.last().map(|event| &event.fact) else { panic!("no count") };
+    assert_eq!(usize::try_from(*processes).unwrap(), events.len() - 1);
+    assert!(events.iter().all(|event| event.t_ns >= before && event.t_ns <= host::boottime_ns()));
+    let facts = scan_for(|facts| facts.tgid == std::process::id()).unwrap();
+    assert!(facts.seeded && !facts.zombie);
+    assert_eq!(facts.ppid, Some(std::os::unix::process::parent_id()));
+    assert_eq!(facts.cmdline, Some(std::env::args().collect()));
+    assert_eq!(facts.uid, Some(nix::unistd::getuid().as_raw()));
+    assert!(facts.cgroups.is_some() && facts.signals.is_some() && facts.tty.is_some());
+    assert_eq!((facts.cwd, facts.rss_bytes, facts.listening), (None, None, None), "a seed is cheap");
+}
+
+#[test]
+fn live_scan_tells_a_childs_session_masks_and_start() {
+    let started = host::boottime_ns();
+    // An odd duration, so that no other `sleep` is meant.
+    let mut child = Command::new("setsid").args(["nohup", "sleep", "61.7"]).spawn().unwrap();
+    let arguments = ["sleep", "61.7"].map(str::to_owned).to_vec();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let facts = loop {
+        let found = scan_for(|facts| facts.cmdline.as_ref() == Some(&arguments));
+        if found.is_some() || Instant::now() > deadline {
+            break found;
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let facts = facts.expect("the child runs sleep within five seconds");
+    assert_eq!((facts.tgid, facts.sid, facts.pgid), (child.id(), Some(child.id()), Some(child.id())));
+    assert_eq!(facts.tty.as_deref(), Some(""));
+    assert_eq!(facts.ppid, Some(std::process::id()));
+    assert_eq!(facts.signals.unwrap().ignored & 1, 1, "nohup ignores SIGHUP");
+    // Clock ticks: ten milliseconds.
+    let start = facts.start_boottime_ns.unwrap();
+    assert!(start + 10_000_000 >= started && start <= host::boottime_ns(), "{start} and {started}");
+}
+
+/// The cost of the first scan: what every start of killtrace pays per process.
+#[test]
+fn live_scan_is_cheap() {
+    let mut procfs = Procfs::new();
+    let mut events = Vec::new();
+    procfs.scan(&mut events).unwrap();
+    let count = |events: &[killtrace::model::Event]| u32::try_from(events.len() - 1).unwrap();
+    let best = (0..5)
+        .map(|_| {
+            events.clear();
+            let start = Instant::now();
+            procfs.scan(&mut events).unwrap();
+            start.elapsed() / count(&events)
+        })
+        .min()
+        .unwrap();
+    println!("{} processes, {best:?} each", count(&events));
+    assert!(best < Duration::from_millis(1), "{best:?} for each process");
+}
