@@ -3,7 +3,9 @@
 //! Data flows one way: [`collect`] takes events from the kernel, [`explain`] turns them into deaths,
 //! [`report`] writes them. [`model`] is the plain data between them.
 
+pub mod cli;
 pub mod collect;
 pub mod explain;
 pub mod model;
+pub mod recording;
 pub mod report;

@@ -1,1 +1,133 @@
-//! Verdict to bytes; one file per format. Computes nothing.
+//! From answers to bytes; one file per format. Computes nothing.
+
+pub mod escape;
+pub mod json;
+pub mod text;
+pub mod units;
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+use std::fmt::Debug;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::model;
+
+/// A format that a report can be written in.
+pub trait Report: Debug + Sync {
+    /// What `--format` calls it.
+    fn name(&self) -> &'static str;
+
+    /// What it is good for, in a few words; the help of `--format` shows it.
+    fn about(&self) -> &'static str;
+
+    /// File name endings that ask for it, without the dot.
+    fn extensions(&self) -> &'static [&'static str];
+
+    /// Writes the whole report.
+    ///
+    /// # Errors
+    /// When `out` cannot be written to.
+    fn write(&self, report: &model::Report, options: &Options, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Every format. `--format`, its help and shell completion come from here; the first is the default.
+pub const REPORTS: &[&dyn Report] = &[&text::Text, &json::Json];
+
+/// How to write a report.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub style: Style,
+}
+
+/// What the reader's screen can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Terminal colours and bold. The caller knows whether it is a terminal, and `NO_COLOR`.
+    pub color: bool,
+    /// Columns to wrap at.
+    pub width: usize,
+}
+
+impl Style {
+    /// For files, pipes and terminals that want no colours.
+    pub const PLAIN: Self = Self { color: false, width: 80 };
+    /// For terminals.
+    pub const COLOR: Self = Self { color: true, width: 80 };
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self::PLAIN
+    }
+}
+
+/// The format of that name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static dyn Report> {
+    REPORTS.iter().copied().find(|format| format.name() == name)
+}
+
+/// The format that a file's name asks for.
+#[must_use]
+pub fn by_extension(path: &Path) -> Option<&'static dyn Report> {
+    let extension = path.extension()?.to_str()?;
+    REPORTS.iter().copied().find(|format| format.extensions().contains(&extension))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_writes_the_sample_and_the_empty_report() {
+        for format in REPORTS {
+            for report in [sample::report(), sample::nothing_died()] {
+                let mut out = Vec::new();
+                format.write(&report, &Options::default(), &mut out).unwrap();
+                let written = String::from_utf8(out).unwrap();
+                assert!(written.ends_with('\n'), "{}", format.name());
+                assert!(!written.ends_with("\n\n"), "{}", format.name());
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_extensions_are_unique() {
+        for (index, format) in REPORTS.iter().enumerate() {
+            assert_eq!(by_name(format.name()).map(Report::name), Some(format.name()));
+            assert!(!format.about().is_empty());
+            for other in &REPORTS[index + 1..] {
+                assert!(format.extensions().iter().all(|end| !other.extensions().contains(end)));
+            }
+        }
+        assert!(by_name("nonsense").is_none());
+    }
+
+    #[test]
+    fn a_file_name_chooses_the_format() {
+        let chosen = |path: &str| by_extension(Path::new(path)).map(Report::name);
+        assert_eq!(chosen("/tmp/a.json"), Some("json"));
+        assert_eq!(chosen("why.txt"), Some("text"));
+        assert_eq!(chosen("report"), None);
+        assert_eq!(chosen("report.doc"), None);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_in_every_format() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for format in REPORTS {
+            let result = format.write(&sample::report(), &Options::default(), &mut Full);
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull, "{}", format.name());
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::report::REPORTS;
+
+/// What killed this process, and why?
+#[derive(Debug, Parser)]
+#[command(name = "killtrace", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  sudo killtrace demo                        a first look, in five seconds
+  sudo killtrace watch --comm vite           why does vite keep dying?
+  sudo killtrace run -- npm test             run a command and explain what dies in it
+  killtrace report report.json               read a saved report again
+
+Exit codes: 0 fine, 1 killtrace failed, 2 wrong usage, 3 nothing died (--once, --duration),
+77 missing privileges. `run` exits with the command's own code.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Watch(WatchArgs),
+    Run(RunArgs),
+    Report(ReportArgs),
+    Doctor(DoctorArgs),
+    Demo(DemoArgs),
+}
+
+/// Watch processes and say what killed them
+///
+/// Prints one paragraph for every death in the trees of the selected processes, as it happens. Processes that
+/// match later, such as a restarted server, are picked up by themselves.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sudo killtrace watch --comm vite
+  sudo killtrace watch --port 5173 -o report.json
+  sudo killtrace watch --unit argos-dev-monitor --duration 1h
+  sudo killtrace watch --cmdline 'tsx .*server' --once --json
+
+Stop it with Ctrl-C; a report asked for with -o is saved at every death and at the end.")]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub select: SelectArgs,
+
+    #[command(flatten)]
+    pub report: OutputArgs,
+
+    /// Stop after the first selected process has died
+    #[arg(long)]
+    pub once: bool,
+
+    /// Stop after this long: 90, 10s, 5m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub collect: CollectArgs,
+}
+
+/// Which processes to watch. Can be given more than once; a process that any of them matches is watched,
+/// with all its descendants.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Which processes (repeatable, any match counts)")]
+pub struct SelectArgs {
+    /// Name of the process, its program, or the script it runs
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub comm: Vec<String>,
+
+    /// Process id
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+
+    /// Regular expression found in the command line
+    #[arg(long, value_name = "REGEX", value_parser = not_empty)]
+    pub cmdline: Vec<String>,
+
+    /// Whoever listens on this TCP port, now or later
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+
+    /// systemd unit, system or user
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub unit: Vec<String>,
+
+    /// Control group, and those below it
+    #[arg(long, value_name = "PATH", value_parser = not_empty)]
+    pub cgroup: Vec<String>,
+
+    /// Everything a user runs
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub user: Vec<String>,
+}
+
+/// Where the report goes.
+#[derive(Debug, Default, Args)]
+pub struct OutputArgs {
+    /// Save the report here, at every death and at the end; `-` is stdout
+    ///
+    /// The file's name chooses the format (.json, .txt), JSON if it says nothing.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Format of the report
+    ///
+    /// Without it, a saved report is JSON unless its name says otherwise, and a terminal gets text. Without
+    /// -o, any other format than text is written to stdout at the end, and deaths are told on stderr.
+    #[arg(long, value_parser = formats())]
+    pub format: Option<String>,
+
+    /// Same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+}
+
+/// How events are collected.
+#[derive(Debug, Default, Args)]
+pub struct CollectArgs {
+    /// Where events come from
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: Backend,
+
+    /// Record every event to this file, for `killtrace report` to replay
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+
+    /// Say more about what killtrace does; twice shows the kernel side's own messages
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Pretend that the kernel has no BTF, to test what remains without it
+    #[arg(long, hide = true)]
+    pub no_btf: bool,
+}
+
+/// Run a command and say what kills it, or anything it starts
+///
+/// The command keeps its terminal, its input and output, and its exit status. What killtrace has to say goes
+/// to stderr.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sudo killtrace run -- npm test
+  sudo killtrace run -o killtrace.json -- make -j8 check
+
+Exits as the command does: its own code, 128+N when signal N killed it. 125 means that killtrace failed and
+the command did not run, 126 that it cannot be executed, 127 that it was not found.")]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub report: OutputArgs,
+
+    #[command(flatten)]
+    pub collect: CollectArgs,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Show a saved report, or replay recorded events into one
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  killtrace report report.json
+  killtrace report events.jsonl --format json -o report.json")]
+pub struct ReportArgs {
+    /// A report (`-o`) or a recording (`--events`); `-` is stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Format to write [default: what the name after -o says, else text]
+    #[arg(long, value_parser = formats())]
+    pub format: Option<String>,
+
+    /// Save it here instead of printing it; `-` is stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Say what this kernel can do, which backend would be used, and how to get what is missing
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A victim, a kill and the answer, in five seconds
+#[derive(Debug, Args)]
+pub struct DemoArgs {}
+
+/// Where events come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The best this kernel can do
+    #[default]
+    Auto,
+    /// Programs in the kernel
+    Ebpf,
+    /// Sampling buffers, for kernels that run no tracing programs (not in this version)
+    Perf,
+}
+
+fn formats() -> PossibleValuesParser {
+    PossibleValuesParser::new(REPORTS.iter().map(|report| report.name()))
+}
+
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
+}
+
+/// Reads `90`, `10s`, `500ms`, `5m`, `1h30m`, `2d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write it like 90, 10s, 5m or 1h30m".to_owned();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return positive(Duration::from_secs(seconds));
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_not_a_number| wrong())?;
+        let after = &rest[digits..];
+        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let part = match &after[..letters] {
+            "ms" => Some(Duration::from_millis(number)),
+            "s" => Some(Duration::from_secs(number)),
+            "m" | "min" => number.checked_mul(60).map(Duration::from_secs),
+            "h" => number.checked_mul(3600).map(Duration::from_secs),
+            "d" => number.checked_mul(86_400).map(Duration::from_secs),
+            _ => return Err(wrong()),
+        };
+        total = part.and_then(|part| total.checked_add(part)).ok_or("it is too long")?;
+        rest = &after[letters..];
+    }
+    positive(total)
+}
+
+/// The longest time to watch: a century, which also keeps deadlines from overflowing.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+fn positive(duration: Duration) -> Result<Duration, String> {
+    if duration.is_zero() {
+        return Err("it must be longer than nothing".to_owned());
+    }
+    if duration > LONGEST { Err("it is too long".to_owned()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read() {
+        for (text, seconds) in [("90", 90), ("10s", 10), ("5m", 300), ("1h30m", 5400), ("1d", 86_400)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(duration("1s500ms"), Ok(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn nonsense_is_no_duration() {
+        for text in ["", "0", "0s", "s", "-5", "5x", "1h30", "1.5h", "h1", "5 m", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(duration("18446744073709551615").is_err());
+        assert!(duration("18446744073709551615h").is_err());
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_options() {
+        let cli =
+            Cli::try_parse_from(["killtrace", "run", "-o", "r.json", "--", "npm", "test", "-v"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!(run.command, ["npm", "test", "-v"]);
+        assert_eq!(run.collect.verbose, 0);
+    }
+}

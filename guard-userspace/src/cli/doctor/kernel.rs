@@ -1,0 +1,269 @@
+//! What this kernel shows of signals and deaths, and whether it runs the programs that watch them.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapType;
+use aya::programs::ProgramType;
+use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
+use guard_ebpf::Probe;
+
+use super::{About, Check, Lack, Verdict};
+use crate::collect::ebpf::{self, EbpfSource};
+use crate::collect::{CollectError, Source as _};
+
+/// Where tracefs is mounted, by convention; the second is where it was before Linux 4.1.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+pub(super) fn checks() -> Vec<Check> {
+    let tracefs = find_tracefs();
+    let mut checks = vec![tracefs_check(&tracefs)];
+    checks.extend(Probe::ALL.map(|probe| tracepoint(&tracefs, probe)));
+    checks.extend([system_call(), ring_buffer(), tracing_programs(), btf(), saved_registers()]);
+    checks
+}
+
+/// Where tracefs is.
+enum Tracefs {
+    Mounted(PathBuf),
+    /// The kernel has it and killtrace mounts it for itself; what is in it cannot be seen from here.
+    Unmounted,
+    Lack(Lack),
+}
+
+fn find_tracefs() -> Tracefs {
+    for path in TRACEFS.map(Path::new) {
+        match fs::read_dir(path.join("events")) {
+            Ok(_) => return Tracefs::Mounted(path.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Tracefs::Lack(Lack::io(&path.display().to_string(), &error));
+            }
+            Err(_) => {}
+        }
+    }
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if known.lines().any(|line| line.split_whitespace().last() == Some("tracefs")) {
+        Tracefs::Unmounted
+    } else {
+        Tracefs::Lack(Lack::Absent("this kernel has no tracefs".to_owned()))
+    }
+}
+
+fn tracefs_check(tracefs: &Tracefs) -> Check {
+    let about = About {
+        name: "tracefs",
+        required: true,
+        lost: "nothing can be watched: it says what the kernel's probes record",
+        kernel_option: Some("CONFIG_FTRACE and CONFIG_ENABLE_DEFAULT_TRACERS, or any tracer"),
+        fix: "a kernel with these options; every distribution's has them",
+    };
+    about.tried(match tracefs {
+        Tracefs::Mounted(path) => Ok(path.display().to_string()),
+        Tracefs::Unmounted => Ok("not mounted; killtrace mounts it where only it can see it".to_owned()),
+        Tracefs::Lack(lack) => Err(lack.clone()),
+    })
+}
+
+fn tracepoint(tracefs: &Tracefs, probe: Probe) -> Check {
+    let (category, name) = probe.tracepoint();
+    let check = about_probe(probe).tried(match tracefs {
+        Tracefs::Mounted(root) => {
+            let format = root.join("events").join(category).join(name).join("format");
+            match fs::read_to_string(&format) {
+                Ok(_) => Ok("there".to_owned()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(Lack::Absent("this kernel has no such tracepoint".to_owned()))
+                }
+                Err(error) => Err(Lack::io(&format.display().to_string(), &error)),
+            }
+        }
+        Tracefs::Unmounted => Ok("looked at when tracefs is mounted".to_owned()),
+        Tracefs::Lack(Lack::Privileges(_)) => Err(Lack::Privileges("tracefs cannot be read".to_owned())),
+        Tracefs::Lack(Lack::Absent(_)) => Err(Lack::Absent("no tracefs".to_owned())),
+    });
+    Check { name: name.to_owned(), ..check }
+}
+
+/// What a tracepoint is for.
+fn about_probe(probe: Probe) -> About {
+    let (required, lost, kernel_option) = match probe {
+        Probe::SignalGenerate => (true, "who sent which signal", "CONFIG_TRACING"),
+        Probe::SignalDeliver => (false, "whether a signal was handled or killed at once", "CONFIG_TRACING"),
+        Probe::MarkVictim => (true, "whom the OOM killer chose", "CONFIG_TRACING"),
+        Probe::ProcessExit => (true, "when processes end", "CONFIG_TRACING"),
+        Probe::ProcessExec => (true, "which program a killer ran", "CONFIG_TRACING"),
+        Probe::NewTask => (true, "who started whom", "CONFIG_TRACING"),
+        Probe::TaskRename => (false, "names that processes give themselves", "CONFIG_TRACING"),
+        Probe::SockState => (false, "who starts to listen on a port after watching began", "CONFIG_INET"),
+        Probe::CgroupAttach => (false, "moves between cgroups after watching began", "CONFIG_CGROUPS"),
+    };
+    About {
+        name: "",
+        required,
+        lost,
+        kernel_option: Some(kernel_option),
+        fix: "a kernel that has these tracepoints",
+    }
+}
+
+fn system_call() -> Check {
+    let about = About {
+        name: "bpf system call",
+        required: true,
+        lost: "no eBPF program can be loaded",
+        kernel_option: Some("CONFIG_BPF_SYSCALL"),
+        fix: "a kernel with this option",
+    };
+    // The simplest type of program: where even that is refused, the type is not to blame.
+    about.tried(match is_program_supported(ProgramType::SocketFilter) {
+        Ok(true) => Ok("loads programs".to_owned()),
+        Ok(false) => Err(Lack::Absent("loads no programs".to_owned())),
+        Err(error) => Err(refusal(&error)),
+    })
+}
+
+fn ring_buffer() -> Check {
+    let about = About {
+        name: "BPF ring buffer",
+        required: true,
+        lost: "events cannot reach killtrace",
+        kernel_option: None,
+        fix: "a kernel that has it: Linux 5.8 and later",
+    };
+    about.tried(match is_map_supported(MapType::RingBuf) {
+        Ok(true) => Ok("there".to_owned()),
+        Ok(false) => Err(Lack::Absent("this kernel has none".to_owned())),
+        Err(error) => Err(refusal(&error)),
+    })
+}
+
+fn tracing_programs() -> Check {
+    let about = About {
+        name: "tracing programs",
+        required: true,
+        lost: "the ebpf backend cannot run",
+        // A hidden option: it is on exactly when these are (kernel/trace/Kconfig).
+        kernel_option: Some(
+            "CONFIG_BPF_EVENTS: CONFIG_PERF_EVENTS and CONFIG_KPROBE_EVENTS or CONFIG_UPROBE_EVENTS",
+        ),
+        fix: "a kernel with these options. Stock Raspberry Pi kernels lack them; a Debian arm64 kernel has them",
+    };
+    about.tried(match is_program_supported(ProgramType::TracePoint) {
+        Ok(true) => Ok("a tiny one was loaded".to_owned()),
+        Ok(false) => Err(Lack::Absent("the kernel does not know this type of program (EINVAL)".to_owned())),
+        Err(error) => Err(refusal(&error)),
+    })
+}
+
+fn btf() -> Check {
+    let about = About {
+        name: "BTF",
+        required: false,
+        lost: "exit codes, arguments and parents as the kernel has them; other sources make up for most of it",
+        kernel_option: Some("CONFIG_DEBUG_INFO_BTF"),
+        fix: "a kernel with this option",
+    };
+    about.tried(match fs::File::open(BTF) {
+        Ok(_) => Ok(BTF.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Lack::Absent("this kernel has none".to_owned()))
+        }
+        Err(error) => Err(Lack::io(BTF, &error)),
+    })
+}
+
+fn saved_registers() -> Check {
+    let about = About {
+        name: "saved registers",
+        required: false,
+        lost: "the system call behind a signal; most causes can be told apart without it",
+        kernel_option: None,
+        fix: "a kernel with BTF and the helper bpf_task_pt_regs: Linux 5.15 and later",
+    };
+    if !Path::new(BTF).exists() {
+        return about.tried(Err(Lack::Absent("they need BTF".to_owned())));
+    }
+    about.tried(match is_helper_supported(ProgramType::RawTracePoint, BpfHelper::BPF_FUNC_task_pt_regs) {
+        Ok(true) => Ok("bpf_task_pt_regs".to_owned()),
+        Ok(false) => Err(Lack::Absent("this kernel has no helper for them".to_owned())),
+        Err(error) => Err(refusal(&error)),
+    })
+}
+
+/// The whole thing: every program loaded, every probe attached, as `watch` does it.
+pub(super) fn armed(so_far: Verdict) -> Check {
+    let about = About {
+        name: "everything together",
+        required: true,
+        lost: "",
+        kernel_option: None,
+        fix: "if everything above is ok, this is a bug in killtrace: please report it with this output",
+    };
+    match so_far {
+        Verdict::Works => {}
+        Verdict::NeedsPrivileges => return about.tried(Err(Lack::Privileges("not tried".to_owned()))),
+        Verdict::DoesNotWork => {
+            let about = About { fix: "what is missing above", ..about };
+            return about.tried(Err(Lack::Absent("not tried".to_owned())));
+        }
+    }
+    about.tried(match EbpfSource::open(ebpf::Options::default()) {
+        Ok(source) => Ok(match source.degraded() {
+            [] => "the real programs were loaded and attached".to_owned(),
+            lacks => format!("the real programs were loaded and attached; {}", lacks.join("; ")),
+        }),
+        Err(error @ CollectError::Privileges { .. }) => Err(Lack::Privileges(error.to_string())),
+        Err(error) => Err(Lack::Absent(format!("{:#}", anyhow::Error::new(error)))),
+    })
+}
+
+/// What the kernel answered, wherever in the error it is.
+fn refusal(error: &(dyn Error + 'static)) -> Lack {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Lack::io("refused", error);
+        }
+        cause = error.source();
+    }
+    Lack::Absent(format!("refused: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::State;
+
+    #[test]
+    fn what_every_watch_needs_is_required() {
+        let required: Vec<_> = Probe::ALL.into_iter().filter(|&probe| about_probe(probe).required).collect();
+        assert_eq!(
+            required,
+            [
+                Probe::SignalGenerate,
+                Probe::MarkVictim,
+                Probe::ProcessExit,
+                Probe::ProcessExec,
+                Probe::NewTask
+            ]
+        );
+    }
+
+    #[test]
+    fn tracepoints_are_looked_for_where_tracefs_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let there = directory.path().join("events/signal/signal_generate");
+        fs::create_dir_all(&there).unwrap();
+        fs::write(there.join("format"), "name: signal_generate\n").unwrap();
+        let tracefs = Tracefs::Mounted(directory.path().to_owned());
+        assert_eq!(tracepoint(&tracefs, Probe::SignalGenerate).state, State::Ok);
+        assert_eq!(tracepoint(&tracefs, Probe::NewTask).state, State::Missing);
+        assert_eq!(tracepoint(&tracefs, Probe::SockState).state, State::Degraded);
+        let closed = Tracefs::Lack(Lack::Privileges("closed".to_owned()));
+        assert_eq!(tracepoint(&closed, Probe::SignalGenerate).state, State::NoPrivileges);
+        assert_eq!(tracefs_check(&Tracefs::Unmounted).state, State::Ok);
+    }
+}

@@ -1,0 +1,196 @@
+//! How killtrace says that it failed: what, why, and what to do. The exit code says the rest.
+
+use std::fmt::{self, Write as _};
+
+use crate::collect::CollectError;
+use crate::recording::RecordingError;
+
+/// Exit codes, as documented for users.
+pub mod exit {
+    /// killtrace itself failed.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage.
+    pub const USAGE: u8 = 2;
+    /// Nothing died before `--once` or `--duration` ended.
+    pub const NOTHING_DIED: u8 = 3;
+    /// Privileges are missing (`EX_NOPERM` of sysexits.h).
+    pub const PRIVILEGES: u8 = 77;
+    /// `run`: killtrace failed, so the command was not run, as `env` and `timeout` say it.
+    pub const RUN_FAILED: u8 = 125;
+    /// `run`: the command was found but cannot be executed.
+    pub const RUN_CANNOT_EXECUTE: u8 = 126;
+    /// `run`: the command was not found.
+    pub const RUN_NOT_FOUND: u8 = 127;
+}
+
+/// An error on its way to the user.
+///
+/// Printed as `error:`, `why:` and `help:` lines; `help` is left out rather than vague.
+#[derive(Debug)]
+pub struct Failure {
+    error: anyhow::Error,
+    help: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// killtrace could not do what was asked.
+    #[must_use]
+    pub fn new(error: anyhow::Error) -> Self {
+        Self::from(error)
+    }
+
+    /// The user asked for something that makes no sense or does not exist.
+    #[must_use]
+    pub fn usage(what: impl fmt::Display, help: impl Into<String>) -> Self {
+        let help = Some(help.into());
+        Self { error: anyhow::anyhow!("{what}"), help, code: exit::USAGE }
+    }
+
+    /// Adds the reason, or one more behind it.
+    #[must_use]
+    pub fn because(self, why: impl fmt::Display) -> Self {
+        let error = anyhow::anyhow!("{why}").context(self.error.to_string());
+        Self { error, ..self }
+    }
+
+    /// Sets what the user can do about it.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// Sets the exit code.
+    #[must_use]
+    pub fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    /// What the process should exit with.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    /// Finds help and exit code in whatever part of the chain knows them.
+    fn from(error: anyhow::Error) -> Self {
+        let collect = error.chain().find_map(|cause| cause.downcast_ref::<CollectError>());
+        let recording = error.chain().find_map(|cause| cause.downcast_ref::<RecordingError>());
+        let help = collect.and_then(CollectError::help).or_else(|| recording.and_then(RecordingError::help));
+        let code = match collect {
+            Some(CollectError::Privileges { .. }) => exit::PRIVILEGES,
+            _ => exit::FAILED,
+        };
+        Self { error, help, code }
+    }
+}
+
+impl From<CollectError> for Failure {
+    fn from(error: CollectError) -> Self {
+        let missing = match &error {
+            CollectError::Privileges { missing } if !missing.is_empty() => Some(missing.join(", ")),
+            _ => None,
+        };
+        let failure = Self::from(anyhow::Error::new(error));
+        match missing {
+            Some(missing) => failure.because(format!("missing: {missing}")).help(PRIVILEGES_HELP),
+            None if failure.code == exit::PRIVILEGES => failure.help(PRIVILEGES_HELP),
+            None => failure,
+        }
+    }
+}
+
+/// The two ways to get them. The capabilities are what watching needs on any kernel from 5.8.
+const PRIVILEGES_HELP: &str = "run it with sudo, or grant them to the program once:\n\
+    sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep \"$(command -v killtrace)\"\n\
+    `killtrace doctor` lists everything missing";
+
+impl From<RecordingError> for Failure {
+    fn from(error: RecordingError) -> Self {
+        Self::from(anyhow::Error::new(error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(f, "error: ", &self.error.to_string())?;
+        let mut said = self.error.to_string();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            // Some libraries repeat their source in their own text.
+            if !said.contains(&cause) {
+                line(f, "\n  why:  ", &cause)?;
+            }
+            said = cause;
+        }
+        if let Some(help) = &self.help {
+            line(f, "\n  help: ", help)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a labelled text. Further lines are indented below the first, control characters made visible:
+/// errors quote file names and damaged files, which may hold anything.
+fn line(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+    f.write_str(label)?;
+    for (index, part) in text.trim_end().lines().enumerate() {
+        if index > 0 {
+            f.write_str("\n        ")?;
+        }
+        for c in part.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_why_and_what_to_do() {
+        let source = io::Error::from_raw_os_error(libc::ENOENT);
+        let failure = Failure::from(CollectError::Tracefs(source));
+        assert_eq!(
+            failure.to_string(),
+            "error: cannot find or mount tracefs\n  why:  No such file or directory (os error 2)\n  \
+             help: mount it: sudo mount -t tracefs tracefs /sys/kernel/tracing"
+        );
+        assert_eq!(failure.code(), exit::FAILED);
+    }
+
+    #[test]
+    fn missing_privileges_are_listed_and_have_their_own_code() {
+        let failure = Failure::from(CollectError::Privileges { missing: vec!["CAP_BPF".to_owned()] });
+        assert_eq!(failure.code(), exit::PRIVILEGES);
+        let text = failure.to_string();
+        assert!(text.contains("why:  missing: CAP_BPF\n"), "{text}");
+        assert!(text.contains("sudo") && text.contains("setcap cap_bpf,cap_perfmon"), "{text}");
+    }
+
+    #[test]
+    fn help_survives_context() {
+        let error = anyhow::Error::new(CollectError::NoTracingPrograms).context("cannot watch");
+        let text = Failure::from(error).to_string();
+        assert!(text.starts_with("error: cannot watch\n  why:  the kernel cannot run"), "{text}");
+        assert!(text.contains("help: `killtrace doctor`"), "{text}");
+    }
+
+    #[test]
+    fn a_repeated_cause_is_said_once() {
+        let inner = io::Error::other("boom");
+        let error = anyhow::Error::new(inner).context("it went boom");
+        assert_eq!(Failure::from(error).to_string(), "error: it went boom");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let failure = Failure::usage("bad\u{1b}[31m name", "two\nlines");
+        assert_eq!(failure.to_string(), "error: bad\\u{1b}[31m name\n  help: two\n        lines");
+    }
+}

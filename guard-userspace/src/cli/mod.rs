@@ -1,0 +1,34 @@
+//! The commands: they wire the collector, the explainer and the reports together.
+
+pub mod args;
+mod child;
+pub mod demo;
+pub mod doctor;
+pub mod failure;
+mod log;
+mod output;
+pub mod report;
+pub mod run;
+mod safe_file;
+mod select;
+mod session;
+mod signals;
+mod sources;
+pub mod watch;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+/// Does what the command line says; returns the exit code.
+///
+/// # Errors
+/// Whatever keeps the command from being done, ready to be printed.
+pub fn run(cli: Cli) -> Result<u8, Failure> {
+    match cli.command {
+        Command::Watch(args) => watch::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    }
+}

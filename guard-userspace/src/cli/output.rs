@@ -1,0 +1,269 @@
+//! What killtrace says and where: deaths as they happen, the report in its file, notes on stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::task::{JoinError, JoinHandle};
+
+use super::args::OutputArgs;
+use super::failure::Failure;
+use super::safe_file::SafeFile;
+use crate::model;
+use crate::model::report::Death;
+use crate::report::{self, Options, Report, Style};
+
+/// Longest that a death waits to be saved.
+const SAVE_WITHIN: Duration = Duration::from_secs(1);
+/// Saving takes at most one part in this many of the time, unless [`SAVE_WITHIN`] demands more.
+const SAVE_SHARE: u32 = 10;
+
+/// Says a line on stderr, where nobody listening is no error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// How to write to a stream: colours only on a terminal whose user has not said no to them.
+pub(crate) fn style(terminal: bool) -> Style {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if terminal && !unwanted && !dumb { Style::COLOR } else { Style::PLAIN }
+}
+
+/// A standard stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn style(self) -> Style {
+        style(match self {
+            Self::Stdout => io::stdout().is_terminal(),
+            Self::Stderr => io::stderr().is_terminal(),
+        })
+    }
+
+    fn write(self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
+            Self::Stderr => io::stderr().lock().write_all(bytes),
+        }
+    }
+}
+
+/// Where the report goes at the end.
+#[derive(Debug)]
+enum Target {
+    Stream(Stream),
+    /// Saved at every death as well.
+    File(SafeFile),
+}
+
+/// Whose output it is: a watch owns stdout, a command that is run owns it itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Watch,
+    Command,
+}
+
+/// The output of a session.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Deaths as they happen; `None` when nobody reads them (any more).
+    live: Option<Stream>,
+    live_style: Style,
+    /// `None` when the live text is all that was asked for.
+    target: Option<Target>,
+    format: &'static dyn Report,
+    /// A death is not saved yet.
+    unsaved: bool,
+    saving: Option<JoinHandle<(anyhow::Result<()>, Duration)>>,
+    /// Before it, saving again would take too large a share of the time.
+    save_after: Option<Instant>,
+    /// The last attempt failed; said once, tried again.
+    save_failed: bool,
+    /// Something could not be written where it was asked for.
+    failed: bool,
+}
+
+impl Output {
+    /// Decides where everything goes, and checks that it can.
+    pub(crate) fn new(args: &OutputArgs, owner: Owner) -> Result<Self, Failure> {
+        let text = report::by_name("text").context("no text format")?;
+        let json = report::by_name("json").context("no json format")?;
+        let asked = match &args.format {
+            Some(name) => Some(report::by_name(name).context("no such format")?),
+            None => args.json.then_some(json),
+        };
+        let mut live = Some(if owner == Owner::Watch { Stream::Stdout } else { Stream::Stderr });
+        let (format, target) = match &args.output {
+            Some(path) if path == Path::new("-") => {
+                live = Some(Stream::Stderr);
+                (asked.unwrap_or(json), Some(Target::Stream(Stream::Stdout)))
+            }
+            Some(path) => {
+                let format = asked.or_else(|| report::by_extension(path)).unwrap_or(json);
+                (format, Some(Target::File(SafeFile::check(path)?)))
+            }
+            None => match asked.filter(|format| format.name() != text.name()) {
+                None => (text, None),
+                Some(format) if owner == Owner::Watch => {
+                    live = Some(Stream::Stderr);
+                    (format, Some(Target::Stream(Stream::Stdout)))
+                }
+                // stdout is the command's, and stderr cannot hold both.
+                Some(format) => {
+                    live = None;
+                    (format, Some(Target::Stream(Stream::Stderr)))
+                }
+            },
+        };
+        Ok(Self {
+            live,
+            live_style: live.map_or(Style::PLAIN, Stream::style),
+            target,
+            format,
+            unsaved: false,
+            saving: None,
+            save_after: None,
+            save_failed: false,
+            failed: false,
+        })
+    }
+
+    /// Tells a death.
+    pub(crate) fn death(&mut self, death: &Death) {
+        self.unsaved = true;
+        if self.live.is_some() {
+            let mut text = report::text::death(death, self.live_style);
+            text.push('\n');
+            self.say(&text);
+        }
+    }
+
+    /// Everything that could be said has nowhere to go any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.live.is_none() && self.target.is_none()
+    }
+
+    /// When the report should be saved next; `None` when there is nothing new, or it is being saved.
+    pub(crate) fn save_at(&self) -> Option<Instant> {
+        let wanted = self.unsaved && self.saving.is_none() && matches!(self.target, Some(Target::File(_)));
+        wanted.then(|| self.save_after.unwrap_or_else(Instant::now))
+    }
+
+    /// Begins to save, on a thread of its own: a slow disk must not keep events waiting.
+    pub(crate) fn save(&mut self, report: model::Report) {
+        let Some(Target::File(file)) = &self.target else { return };
+        let (file, format) = (file.clone(), self.format);
+        self.unsaved = false;
+        self.saving = Some(tokio::task::spawn_blocking(move || {
+            let start = Instant::now();
+            let result = file.write(|out| format.write(&report, &Options::default(), out));
+            (result, start.elapsed())
+        }));
+    }
+
+    /// Waits until the report is saved; for ever when it is not being saved.
+    pub(crate) async fn saved(&mut self) {
+        let Some(saving) = &mut self.saving else { return std::future::pending().await };
+        let result = saving.await;
+        self.saving = None;
+        self.finish_save(result);
+    }
+
+    fn finish_save(&mut self, result: Result<(anyhow::Result<()>, Duration), JoinError>) {
+        let (result, took) = result.unwrap_or_else(|error| (Err(error.into()), SAVE_WITHIN));
+        self.save_after = Some(Instant::now() + (took * (SAVE_SHARE - 1)).min(SAVE_WITHIN));
+        if let Err(error) = result {
+            self.unsaved = true;
+            // Tried again at a decent distance: the disk may have room by then.
+            self.save_after = Some(Instant::now() + SAVE_WITHIN * 10);
+            if !std::mem::replace(&mut self.save_failed, true) {
+                let failure = Failure::new(error)
+                    .help("the report is kept and saved again at the end: make room until then");
+                note(&failure.to_string());
+            }
+        }
+    }
+
+    /// Writes the report for the last time. False when something could not be written where it was asked for.
+    pub(crate) async fn finish(mut self, report: &model::Report) -> bool {
+        if self.saving.is_some() {
+            self.saved().await;
+        }
+        let stream = match &self.target {
+            None => {
+                self.closing(report);
+                return !self.failed;
+            }
+            Some(Target::Stream(stream)) => *stream,
+            Some(Target::File(file)) => {
+                let result = file.write(|out| self.format.write(report, &Options::default(), out));
+                self.closing(report);
+                let Err(error) = result else { return !self.failed };
+                note(&Failure::new(error).help("the report follows here instead").to_string());
+                self.failed = true;
+                if self.live == Some(Stream::Stdout) { Stream::Stdout } else { Stream::Stderr }
+            }
+        };
+        let mut bytes = Vec::new();
+        let style = stream.style();
+        let written =
+            self.format.write(report, &Options { style }, &mut bytes).and_then(|()| stream.write(&bytes));
+        if let Err(error) = written {
+            // A reader that has gone away had enough.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.stream_failed(stream, error);
+                if stream == Stream::Stdout {
+                    let _ = Stream::Stderr.write(&bytes);
+                }
+            }
+        }
+        !self.failed
+    }
+
+    /// What only the end can tell, for those who read along.
+    fn closing(&mut self, report: &model::Report) {
+        if self.live.is_none() {
+            return;
+        }
+        let mut text = String::new();
+        for pattern in &report.patterns {
+            text.push_str(&report::escape::text(&pattern.text));
+            text.push('\n');
+        }
+        if !text.is_empty() {
+            self.say(&text);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let Some(stream) = self.live else { return };
+        let Err(error) = stream.write(text.as_bytes()) else { return };
+        match (stream, error.kind()) {
+            (Stream::Stdout, io::ErrorKind::BrokenPipe) | (Stream::Stderr, _) => self.live = None,
+            (Stream::Stdout, _) => {
+                self.stream_failed(stream, error);
+                self.live = Some(Stream::Stderr);
+                self.live_style = Stream::Stderr.style();
+                let _ = Stream::Stderr.write(text.as_bytes());
+            }
+        }
+    }
+
+    fn stream_failed(&mut self, stream: Stream, error: io::Error) {
+        self.failed = true;
+        if stream == Stream::Stdout {
+            let failure = Failure::new(anyhow::Error::new(error).context("cannot write to standard output"));
+            note(&failure.help("what it should have got follows on standard error").to_string());
+        }
+    }
+}

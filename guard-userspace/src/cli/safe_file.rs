@@ -1,0 +1,174 @@
+//! A file that is always whole: replaced in one step, or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::failure::{Failure, exit};
+
+/// A place for a file that was found fit before anything depends on it.
+#[derive(Clone, Debug)]
+pub(crate) struct SafeFile {
+    path: PathBuf,
+    /// The directory that a temporary file is made in; `None` for a device or pipe, which is written to as it
+    /// is: renaming over /dev/null would take it from everybody.
+    directory: Option<PathBuf>,
+}
+
+impl SafeFile {
+    /// Checks that the file can be made or replaced.
+    pub(crate) fn check(path: &Path) -> Result<Self, Failure> {
+        // A link stays, and what it leads to is replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let kind = fs::metadata(&path).map(|metadata| metadata.file_type());
+        if kind.as_ref().is_ok_and(fs::FileType::is_dir) {
+            let help = format!("name a file in it: -o {}", path.join("report.json").display());
+            return Err(Failure::usage(format!("{} is a directory", path.display()), help));
+        }
+        if kind.is_ok_and(|kind| !kind.is_file()) {
+            open_to_write(&path).map_err(|error| unusable(&path, error))?;
+            return Ok(Self { path, directory: None });
+        }
+        let directory = directory_of(&path);
+        temporary(&directory).map_err(|error| unusable_directory(&directory, &path, error))?;
+        Ok(Self { path, directory: Some(directory) })
+    }
+
+    /// Replaces its content by what `fill` writes. On failure the old content stays.
+    pub(crate) fn write(&self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        self.replace(fill).with_context(|| format!("cannot save {}", self.path.display()))
+    }
+
+    fn replace(&self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let Some(directory) = &self.directory else {
+            let mut out = BufWriter::new(open_to_write(&self.path)?);
+            fill(&mut out)?;
+            return out.flush();
+        };
+        let mut file = temporary(directory)?;
+        let mut out = BufWriter::new(file.as_file_mut());
+        fill(&mut out)?;
+        out.flush()?;
+        drop(out);
+        file.as_file().sync_all()?;
+        file.persist(&self.path).map_err(|error| error.error)?;
+        // The name is safe only once the directory is; some file systems cannot, and lose nothing by it.
+        let _ = File::open(directory).and_then(|directory| directory.sync_all());
+        Ok(())
+    }
+}
+
+/// Opens a file that is written as it goes, for its owner only. What it held stays until it is cut.
+pub(crate) fn open_growing(path: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unusable_directory(&directory_of(path), path, error),
+        _ => unusable(path, error),
+    })
+}
+
+fn open_to_write(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(path)
+}
+
+/// An empty file, 0600, that vanishes unless it is given its name.
+fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(".killtrace-").suffix(".tmp").tempfile_in(directory)
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
+}
+
+fn unusable(path: &Path, error: io::Error) -> Failure {
+    let what = format!("cannot write to {}", path.display());
+    let help = "choose another file";
+    Failure::new(anyhow::Error::new(error).context(what)).help(help).with_code(exit::USAGE)
+}
+
+fn unusable_directory(directory: &Path, path: &Path, error: io::Error) -> Failure {
+    let shown = directory.display();
+    if error.kind() == io::ErrorKind::NotFound {
+        return Failure::usage(
+            format!("cannot write {}: the directory {shown} does not exist", path.display()),
+            format!("make it first: mkdir -p {shown}"),
+        );
+    }
+    let help = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there, or choose another directory"
+        }
+        _ => "choose a directory that you can write to",
+    };
+    // tempfile adds the path of its own file to the error, which is nobody's business.
+    let cause = error.raw_os_error().map_or(error, io::Error::from_raw_os_error);
+    let what = format!("cannot write to the directory {shown}");
+    Failure::new(anyhow::Error::new(cause).context(what)).help(help).with_code(exit::USAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_is_its_owners_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        fs::write(&path, "old").unwrap();
+        let file = SafeFile::check(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old", "checking changes nothing");
+        file.write(|out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        fs::write(&path, "old").unwrap();
+        let file = SafeFile::check(&path).unwrap();
+        let result = file.write(|out| {
+            out.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert!(result.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::write(&real, "old").unwrap();
+        symlink(&real, &link).unwrap();
+        SafeFile::check(&link).unwrap().write(|out| out.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_never_replaced() {
+        let file = SafeFile::check(Path::new("/dev/null")).unwrap();
+        file.write(|out| out.write_all(b"gone")).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn an_impossible_place_is_named() {
+        let missing = SafeFile::check(Path::new("/no/such/place/r.json")).unwrap_err();
+        assert_eq!(missing.code(), exit::USAGE);
+        assert!(missing.to_string().contains("mkdir -p /no/such/place"), "{missing}");
+        let directory = SafeFile::check(Path::new("/tmp")).unwrap_err();
+        assert!(directory.to_string().contains("is a directory"), "{directory}");
+        let below_a_file = SafeFile::check(Path::new("/etc/passwd/r.json")).unwrap_err();
+        assert_eq!(below_a_file.code(), exit::USAGE);
+    }
+}

@@ -1,0 +1,148 @@
+//! Every source of events of a session, read as one.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::Poll;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::failure::Failure;
+use super::output::note;
+use crate::collect::ebpf::{self, EbpfSource};
+use crate::collect::kmsg::KmsgSource;
+use crate::collect::taskstats::TaskstatsSource;
+use crate::collect::{CollectError, Source, host};
+use crate::model::header::Capabilities;
+use crate::model::{Event, Fact};
+
+/// Sources that are armed: from here on, what happens is kept for the next [`Sources::drain`].
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// The first one is the backend, without which there is nothing to say.
+    list: Vec<Armed>,
+}
+
+struct Armed {
+    source: Box<dyn Source>,
+    /// A duplicate of the source's descriptor, so that it lives as long as it is registered.
+    fd: AsyncFd<OwnedFd>,
+}
+
+/// What the sources together can and cannot do.
+#[derive(Debug)]
+pub(crate) struct Abilities {
+    pub(crate) backend: &'static str,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) degraded: Vec<String>,
+}
+
+impl Sources {
+    /// Arms the kernel's probes, and what makes up for those that it lacks.
+    pub(crate) fn arm(options: ebpf::Options) -> Result<(Self, Abilities), Failure> {
+        let backend = EbpfSource::open(options)?;
+        let needs_status = !backend.capabilities().exit_status;
+        let mut opened: Vec<Box<dyn Source>> = vec![Box::new(backend)];
+        let mut missing = Vec::new();
+        let mut add = |what: &str, source: Result<Box<dyn Source>, CollectError>| match source {
+            Ok(source) => opened.push(source),
+            Err(error) => missing.push(format!("{what}: {:#}", anyhow::Error::new(error))),
+        };
+        add(
+            "the kernel log is not read, so an OOM kill's limit may stay unknown",
+            KmsgSource::open().map(|source| Box::new(source) as Box<dyn Source>),
+        );
+        if needs_status {
+            add(
+                "exit statuses come from SIGCHLD alone",
+                TaskstatsSource::open().map(|source| Box::new(source) as Box<dyn Source>),
+            );
+        }
+        let (sources, mut abilities) = Self::new(opened)
+            .map_err(|error| Failure::new(anyhow::Error::new(error).context("cannot wait for events")))?;
+        abilities.degraded.extend(missing);
+        Ok((sources, abilities))
+    }
+
+    /// Reads from sources; the first is the backend. Needs a runtime.
+    pub(crate) fn new(opened: Vec<Box<dyn Source>>) -> io::Result<(Self, Abilities)> {
+        let mut abilities = Abilities {
+            backend: opened.first().map_or("none", |source| source.name()),
+            capabilities: Capabilities::default(),
+            degraded: Vec::new(),
+        };
+        let mut list = Vec::with_capacity(opened.len());
+        for source in opened {
+            abilities.capabilities = either(abilities.capabilities, source.capabilities());
+            abilities.degraded.extend_from_slice(source.degraded());
+            let fd = register(source.fd().try_clone_to_owned()?)?;
+            list.push(Armed { source, fd });
+        }
+        Ok((Self { list }, abilities))
+    }
+
+    /// Waits until a source has events. Nothing wakes up meanwhile.
+    ///
+    /// Readiness is edge-triggered and forgotten here, before the sources are drained: what arrives later
+    /// makes a new edge.
+    pub(crate) async fn ready(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let mut ready = false;
+            for armed in &self.list {
+                if let Poll::Ready(guard) = armed.fd.poll_read_ready(cx) {
+                    guard?.clear_ready();
+                    ready = true;
+                }
+            }
+            if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Appends what all sources have, one source after the other.
+    pub(crate) fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
+        let mut index = 0;
+        while let Some(Armed { source, .. }) = self.list.get_mut(index) {
+            match source.drain(out) {
+                Ok(()) => index += 1,
+                Err(error) if index == 0 => return Err(error),
+                Err(error) => {
+                    let name = source.name();
+                    note(&format!("warning: {name} gives no more events: {:#}", anyhow::Error::new(error)));
+                    let fact = Fact::Lost { probe: name.to_owned(), count: 1 };
+                    out.push(Event { id: 0, t_ns: host::boottime_ns(), cpu: None, current: None, fact });
+                    self.list.remove(index);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What at least one of two sources can see.
+fn either(a: Capabilities, b: Capabilities) -> Capabilities {
+    Capabilities {
+        exit_status: a.exit_status || b.exit_status,
+        group_dead: a.group_dead || b.group_dead,
+        syscalls: a.syscalls || b.syscalls,
+        target_tgid: a.target_tgid || b.target_tgid,
+        exec_args: a.exec_args || b.exec_args,
+        taskstats: a.taskstats || b.taskstats,
+        kernel_log: a.kernel_log || b.kernel_log,
+        cgroup_attach: a.cgroup_attach || b.cgroup_attach,
+        listen: a.listen || b.listen,
+    }
+}
+
+/// Waits for a descriptor to become readable.
+pub(super) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd stays open, and the same, until it is dropped with its registration.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+impl std::fmt::Debug for Armed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.source.name())
+    }
+}

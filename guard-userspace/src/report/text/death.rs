@@ -1,0 +1,439 @@
+//! One death, in words.
+
+use std::time::Duration;
+
+use super::super::{escape, units};
+use super::page::Page;
+use crate::model::report::{
+    Actor, AlsoDied, Ancestor, Cause, Confidence, Death, ExitStatus, Kind, Memory, Oom, OomScope,
+    OtherSignal, ProcessRef, Role, Survivor, UnitScope,
+};
+
+/// Longest command line shown, in characters: enough to recognise it.
+const COMMAND_LINE: usize = 240;
+/// Parents shown above a killer.
+const ANCESTORS: usize = 8;
+/// Entries shown of the lists that can grow long.
+const LISTED: usize = 6;
+
+/// The answer, then what proves it. `lead` numbers it.
+pub(super) fn lay_out(page: &mut Page, death: &Death, lead: &str) {
+    page.headline(lead, &death.summary);
+    page.set_indent(lead.chars().count().max(2));
+    page.field("When", &when(death));
+    victim(page, death);
+    chain(page, death);
+    killer(page, death);
+    memory(page, death);
+    other_signals(page, &death.other_signals);
+    certainty(page, death);
+    aftermath(page, death);
+    for (index, advice) in death.advice.iter().enumerate() {
+        page.field(if index == 0 { "Advice" } else { "" }, advice);
+    }
+    page.set_indent(0);
+}
+
+fn when(death: &Death) -> String {
+    let mut text = format!("{} UTC", units::moment(death.died_at));
+    if let Some(ms) = death.uptime_ms {
+        text.push_str(&format!(", {} after it started", units::duration(Duration::from_millis(ms))));
+    }
+    text.push_str(&status(&death.exit));
+    text
+}
+
+/// The number that a log shows for this death, which is often all that anybody has seen of it.
+fn status(exit: &ExitStatus) -> String {
+    let mut text = match (exit.shell_status, exit.signal_number) {
+        (Some(status), Some(signo)) => format!("; exit status {status} in a shell (128 + {signo})"),
+        (Some(status), None) => format!("; exit status {status}"),
+        (None, _) => "; its exit status is not known".to_owned(),
+    };
+    if exit.core_dumped == Some(true) {
+        text.push_str("; it dumped core");
+    }
+    text
+}
+
+fn victim(page: &mut Page, death: &Death) {
+    let victim = &death.victim;
+    let mut label = "Victim";
+    if let Some(args) = victim.cmdline.as_deref().filter(|args| !args.is_empty()) {
+        page.field(label, &escape::command_line(args, COMMAND_LINE));
+        label = "";
+    }
+    let mut about = Vec::new();
+    if let Some(cwd) = &victim.cwd {
+        about.push(format!("in {cwd}"));
+    }
+    if let Some(user) = user(victim.user.as_deref(), victim.uid) {
+        about.push(user);
+    }
+    about.extend(victim.unit.as_deref().map(|name| unit(name, victim.unit_scope)));
+    if let Some(container) = &victim.container {
+        about.push(format!("container {}", container.chars().take(12).collect::<String>()));
+    }
+    if let Some(inner) = victim.pid_in_namespace {
+        about.push(format!("pid {inner} inside its container"));
+    }
+    if !about.is_empty() {
+        page.field(label, &about.join(", "));
+    }
+}
+
+fn user(name: Option<&str>, uid: Option<u32>) -> Option<String> {
+    match (name, uid) {
+        (Some(name), _) => Some(format!("user {name}")),
+        (None, Some(uid)) => Some(format!("uid {uid}")),
+        (None, None) => None,
+    }
+}
+
+fn unit(name: &str, scope: Option<UnitScope>) -> String {
+    match scope {
+        Some(UnitScope::User) => format!("user unit {name}"),
+        Some(UnitScope::System) | None => name.to_owned(),
+    }
+}
+
+/// The story; one step is already in the summary.
+fn chain(page: &mut Page, death: &Death) {
+    if death.chain.len() < 2 {
+        return;
+    }
+    for (index, step) in death.chain.iter().enumerate() {
+        let time = match (index, step.after_ns) {
+            (0, _) => units::clock(step.t),
+            (_, Some(ns)) => format!("+{}", units::duration(Duration::from_nanos(ns))),
+            (_, None) => String::new(),
+        };
+        page.columned(if index == 0 { "Chain" } else { "" }, &format!("{time:>12}  "), &step.text);
+    }
+}
+
+fn killer(page: &mut Page, death: &Death) {
+    if let Some(killer) = &death.killer {
+        actor(page, "Killer", killer, "");
+    }
+    let Some(root) = &death.root_cause else { return };
+    match (&root.actor, &death.killer) {
+        // Said already: the same process, and what it did is the first step of the chain.
+        (Some(decider), Some(killer)) if killer.pid == decider.pid => {}
+        // Its command line and parents are among those of the killer.
+        (Some(decider), Some(killer)) if killer.ancestry.iter().any(|parent| parent.pid == decider.pid) => {
+            page.field("Behind it", &format!("{} {}", introduction(decider), root.action));
+        }
+        (Some(decider), _) => actor(page, "Behind it", decider, &root.action),
+        (None, _) if death.summary.contains(&root.action) => {}
+        (None, _) => page.field("Behind it", &root.action),
+    }
+}
+
+fn introduction(actor: &Actor) -> String {
+    let mut about = vec![format!("pid {}", actor.pid)];
+    about.extend(role(actor.role).map(str::to_owned));
+    about.extend(actor.unit.as_deref().map(|name| unit(name, actor.unit_scope)));
+    about.extend(user(actor.user.as_deref(), actor.uid));
+    format!("{} ({})", actor.name, about.join(", "))
+}
+
+fn actor(page: &mut Page, label: &str, actor: &Actor, action: &str) {
+    let mut text = introduction(actor);
+    if !action.is_empty() {
+        text.push(' ');
+        text.push_str(action);
+    }
+    page.field(label, &text);
+    if let Some(line) = command(actor.cmdline.as_deref(), &actor.name) {
+        page.field("", &line);
+    }
+    let shown = if actor.ancestry.len() <= ANCESTORS + 1 { actor.ancestry.len() } else { ANCESTORS };
+    for ancestor in &actor.ancestry[..shown] {
+        page.columned("", "started by ", &ancestor_line(ancestor));
+    }
+    if let Some(last) = actor.ancestry.last().filter(|_| shown < actor.ancestry.len()) {
+        let more = actor.ancestry.len() - shown;
+        page.columned("", "started by ", &format!("… {more} more, up to {} (pid {})", last.name, last.pid));
+    }
+}
+
+fn ancestor_line(ancestor: &Ancestor) -> String {
+    let who = format!("{} (pid {})", ancestor.name, ancestor.pid);
+    match command(ancestor.cmdline.as_deref(), &ancestor.name) {
+        Some(line) => format!("{who}: {line}"),
+        None => who,
+    }
+}
+
+/// The command line, unless it says no more than the name.
+fn command(cmdline: Option<&[String]>, name: &str) -> Option<String> {
+    let line = escape::command_line(cmdline?, COMMAND_LINE);
+    (!line.is_empty() && line != name).then_some(line)
+}
+
+/// What a role means to someone who has never heard of it; `None` when it says nothing new.
+fn role(role: Role) -> Option<&'static str> {
+    match role {
+        Role::OomDaemon => Some("an out-of-memory daemon"),
+        Role::ServiceManager => Some("the service manager"),
+        Role::ContainerRuntime => Some("a container runtime"),
+        Role::Init => Some("init"),
+        Role::PackageScript => Some("a package script"),
+        Role::Watchdog => Some("a watchdog script"),
+        Role::Shell => Some("a shell"),
+        Role::Terminal => Some("a terminal"),
+        Role::Debugger => Some("a debugger"),
+        Role::TestRunner => Some("a test runner"),
+        Role::Victim => Some("the victim itself"),
+        Role::Parent => Some("the victim's parent"),
+        Role::Child => Some("the victim's child"),
+        Role::Kernel | Role::Process => None,
+    }
+}
+
+/// Memory, only where it has to do with the death.
+fn memory(page: &mut Page, death: &Death) {
+    if let Some(oom) = &death.cause.oom {
+        page.field("Memory", &oom_words(oom));
+    }
+    let daemon = death.killer.as_ref().is_some_and(|killer| killer.role == Role::OomDaemon);
+    let global = death.cause.oom.as_ref().is_some_and(|oom| oom.scope != Some(OomScope::Memcg));
+    if !daemon && !global {
+        return;
+    }
+    if let Some(words) = death.context.memory.as_ref().and_then(machine_words) {
+        page.field(if death.cause.oom.is_some() { "" } else { "Memory" }, &words);
+    }
+    if let Some(score) = death.context.oom_score_adj.filter(|&score| score != 0) {
+        let lean = if score > 0 { "preferred as a victim" } else { "protected" };
+        page.field("", &format!("{}'s own oom_score_adj was {score} ({lean})", death.victim.name));
+    }
+}
+
+fn oom_words(oom: &Oom) -> String {
+    let mut parts = Vec::new();
+    match (oom.scope, &oom.cgroup) {
+        (Some(OomScope::Memcg), Some(cgroup)) => parts.push(format!("the cgroup {cgroup} was full")),
+        (Some(OomScope::Memcg), None) => parts.push("its memory cgroup was full".to_owned()),
+        (Some(OomScope::Global), _) => parts.push("the whole machine had run out".to_owned()),
+        (None, _) => parts.push("whether the machine or a cgroup ran out is not known".to_owned()),
+    }
+    if let Some(limit) = oom.limit_bytes {
+        parts.push(format!("limit {}", units::bytes(limit)));
+    }
+    if let Some(usage) = oom.usage_bytes {
+        parts.push(format!("{} in use", units::bytes(usage)));
+    }
+    if let Some(rss) = oom.victim_rss_bytes {
+        parts.push(format!("the victim held {}", units::bytes(rss)));
+    }
+    let mut text = parts.join(", ");
+    if let Some(task) = &oom.allocating_task {
+        text.push_str(&format!("; {} was only the one that asked for memory then", process(task)));
+    }
+    text
+}
+
+fn machine_words(memory: &Memory) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(available) = memory.available_bytes {
+        parts.push(format!("{} available", units::bytes(available)));
+    }
+    match memory.swap_free_bytes {
+        Some(0) => parts.push("no swap left".to_owned()),
+        Some(free) => parts.push(format!("{} of swap free", units::bytes(free))),
+        None => {}
+    }
+    if let Some(pressure) = memory.psi_some_avg10 {
+        parts.push(format!("tasks waited for memory {pressure:.0}% of the time"));
+    }
+    (!parts.is_empty()).then(|| format!("on the machine: {}", parts.join(", ")))
+}
+
+fn process(process: &ProcessRef) -> String {
+    format!("{} (pid {})", process.comm, process.pid)
+}
+
+fn other_signals(page: &mut Page, signals: &[OtherSignal]) {
+    for (index, other) in signals.iter().take(LISTED).enumerate() {
+        let from = other.from.as_ref().map(|from| format!(" from {}", process(from))).unwrap_or_default();
+        let times = if other.count == 1 { String::new() } else { format!(", {}", units::times(other.count)) };
+        let text = format!("{}{from}{times}: {}", other.signal, other.why_not);
+        page.field(if index == 0 { "Also got" } else { "" }, &text);
+    }
+    if signals.len() > LISTED {
+        page.field("", &format!("… and {} more kinds of signals", signals.len() - LISTED));
+    }
+}
+
+fn certainty(page: &mut Page, death: &Death) {
+    let Cause { kind, confidence, .. } = death.cause;
+    let text = match confidence {
+        Confidence::Certain => None,
+        Confidence::Likely => Some("likely: timing and state say so, but no single event proves it"),
+        Confidence::Unknown if kind == Kind::Unknown => Some("the evidence does not decide what killed it"),
+        Confidence::Unknown => Some("a guess: the evidence does not decide it"),
+    };
+    if let Some(text) = text {
+        page.field("How sure", text);
+    }
+    for (index, gap) in death.gaps.iter().enumerate() {
+        page.field(if index == 0 { "Not seen" } else { "" }, gap);
+    }
+    if text.is_some() {
+        for (index, ruled_out) in death.ruled_out.iter().enumerate() {
+            let text = format!("{}: {}", kind_words(ruled_out.cause), ruled_out.because);
+            page.field(if index == 0 { "It was not" } else { "" }, &text);
+        }
+    }
+}
+
+fn kind_words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exited => "an exit of its own",
+        Kind::KilledByProcess => "another process",
+        Kind::KilledBySelf => "itself",
+        Kind::Crashed => "a crash",
+        Kind::OomKill => "the kernel's OOM killer",
+        Kind::TtyHangup => "a terminal that hung up",
+        Kind::TtyKeyboard => "a key at its terminal",
+        Kind::SessionLeaderExit => "the end of its session's leader",
+        Kind::OrphanedProcessGroup => "an orphaned process group",
+        Kind::ParentDeathSignal => "its parent's death",
+        Kind::SiblingThreadExit => "one of its own threads",
+        Kind::CgroupKill => "a write to cgroup.kill",
+        Kind::PidNamespaceTeardown => "the end of its PID namespace",
+        Kind::Seccomp => "a forbidden system call",
+        Kind::Rlimit => "a resource limit",
+        Kind::Timer => "a timer",
+        Kind::BrokenPipe => "a broken pipe",
+        Kind::Debugger => "a debugger",
+        Kind::Sysrq => "magic SysRq",
+        Kind::ExecFailed => "a failed exec",
+        Kind::AsyncNotification => "an I/O notification",
+        Kind::Unknown => "something unknown",
+    }
+}
+
+fn aftermath(page: &mut Page, death: &Death) {
+    let mut label = "Afterwards";
+    let died = &death.aftermath.also_died;
+    if !died.is_empty() {
+        page.field(label, &format!("{} died with it", listed(died, also_died)));
+        label = "";
+    }
+    for survivor in death.aftermath.survivors.iter().take(LISTED) {
+        page.field(label, &survivor_words(survivor));
+        label = "";
+    }
+    let more = death.aftermath.survivors.len().saturating_sub(LISTED);
+    if more != 0 {
+        page.field(
+            label,
+            &format!("… and {} lived on", units::counted(more as u64, "more process", "more processes")),
+        );
+    }
+}
+
+fn also_died(died: &AlsoDied) -> String {
+    format!("{} (pid {})", died.comm, died.pid)
+}
+
+fn survivor_words(survivor: &Survivor) -> String {
+    let mut text = format!("{} (pid {}) lives on", survivor.comm, survivor.pid);
+    if let Some(parent) = survivor.reparented_to {
+        text.push_str(&format!(" under pid {parent}"));
+    }
+    match survivor.listening.as_slice() {
+        [] => {}
+        [port] => text.push_str(&format!(" and holds port {port}")),
+        ports => {
+            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+            text.push_str(&format!(" and holds ports {}", ports.join(", ")));
+        }
+    }
+    text
+}
+
+/// `a, b and c`, or `a, b, … and 12 more`.
+fn listed<T>(items: &[T], words: impl Fn(&T) -> String) -> String {
+    let shown = if items.len() <= LISTED { items.len() } else { LISTED - 1 };
+    let mut words: Vec<_> = items[..shown].iter().map(words).collect();
+    if items.len() > shown {
+        words.push(format!("{} more", items.len() - shown));
+    }
+    match words.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Style, sample};
+
+    fn render(death: &Death) -> String {
+        super::super::death(death, Style::PLAIN)
+    }
+
+    #[test]
+    fn a_certain_answer_is_not_hedged() {
+        let death = sample::report().deaths.remove(0);
+        assert_eq!(death.cause.confidence, Confidence::Certain);
+        let text = render(&death);
+        assert!(!text.contains("How sure") && !text.contains("It was not"), "{text}");
+    }
+
+    #[test]
+    fn an_uncertain_answer_says_why() {
+        let mut death = sample::report().deaths.remove(0);
+        death.cause.confidence = Confidence::Likely;
+        death.gaps = vec!["12 events were lost in the second before it died".to_owned()];
+        let text = render(&death);
+        assert!(text.contains("How sure    likely: "), "{text}");
+        assert!(text.contains("Not seen    12 events were lost"), "{text}");
+        assert!(text.contains("It was not  the kernel's OOM killer: no OOM victim"), "{text}");
+    }
+
+    #[test]
+    fn a_chain_of_one_step_is_the_summary() {
+        let mut death = sample::report().deaths.remove(0);
+        death.chain.truncate(1);
+        assert!(!render(&death).contains("Chain"));
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_counted() {
+        let mut death = sample::report().deaths.remove(0);
+        let one = death.aftermath.also_died[0].clone();
+        death.aftermath.also_died = vec![one; 23];
+        let actor = death.killer.as_mut().unwrap();
+        actor.ancestry = vec![actor.ancestry[0].clone(); 23];
+        let text = render(&death);
+        assert!(text.contains("and 18 more died"), "{text}");
+        assert_eq!(text.matches("started by").count(), ANCESTORS + 1);
+        assert!(text.contains("… 15 more, up to systemd (pid 1)"), "{text}");
+    }
+
+    #[test]
+    fn an_exit_status_is_the_number_in_the_logs() {
+        let mut exit = ExitStatus { code: Some(3), shell_status: Some(3), ..ExitStatus::default() };
+        assert_eq!(status(&exit), "; exit status 3");
+        exit = ExitStatus { signal_number: Some(9), shell_status: Some(137), ..ExitStatus::default() };
+        assert_eq!(status(&exit), "; exit status 137 in a shell (128 + 9)");
+        assert_eq!(status(&ExitStatus::default()), "; its exit status is not known");
+    }
+
+    #[test]
+    fn memory_is_told_only_where_it_matters() {
+        let report = sample::report();
+        for death in &report.deaths {
+            let daemon = death.killer.as_ref().is_some_and(|killer| killer.role == Role::OomDaemon);
+            let matters = daemon || death.cause.oom.is_some();
+            assert_eq!(render(death).contains("Memory "), matters, "{}", death.summary);
+        }
+    }
+}
