@@ -73,7 +73,7 @@ fn has_nightly_with_source() -> bool {
     let mut rustup = Command::new("rustup");
     rustup.args(["component", "list", "--installed", "--toolchain", "nightly"]).stderr(Stdio::null());
     is_installed("rustup")
-        && output(&mut rustup).is_ok_and(|list| list.lines().any(|line| line == "rust-src"))
+        && quiet_output(&mut rustup).is_ok_and(|list| list.lines().any(|line| line == "rust-src"))
 }
 
 /// The system's package manager knows it, and could install it.
