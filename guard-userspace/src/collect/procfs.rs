@@ -71,14 +71,20 @@ impl Procfs {
     }
 
     /// Like [`Self::facts`] for several processes of one question, whose socket tables are read once.
+    ///
+    /// With each comes the time before it was read: what happens to the process while it is read is then later
+    /// in the stream, and is not undone by facts that are a moment older.
     pub(super) fn facts_of<'a>(
         &'a mut self,
         tgids: &'a [u32],
         detail: Detail,
-    ) -> impl Iterator<Item = (u32, io::Result<ProcessFacts>)> + 'a {
+    ) -> impl Iterator<Item = (u32, u64, io::Result<ProcessFacts>)> + 'a {
         self.users.refresh();
         let mut sockets = ports::Sockets::default();
-        tgids.iter().map(move |&tgid| (tgid, self.facts_with(tgid, detail, &mut sockets)))
+        tgids.iter().map(move |&tgid| {
+            let t_ns = host::boottime_ns();
+            (tgid, t_ns, self.facts_with(tgid, detail, &mut sockets))
+        })
     }
 
     /// Appends a `Fact::Process` for every process there is, and `Fact::Seeded` at the end.
@@ -86,13 +92,12 @@ impl Procfs {
     /// # Errors
     /// When /proc itself cannot be read. Processes that end meanwhile are no error.
     pub fn scan(&mut self, out: &mut Vec<Event>) -> io::Result<()> {
+        // An empty directory would pass for a machine without processes.
         fs::metadata("/proc/self/stat")?;
-        self.users.refresh();
-        let mut sockets = ports::Sockets::default();
+        let tgids: Vec<u32> = ids_in(fs::read_dir("/proc")?).collect();
         let mut processes = 0;
-        for tgid in ids_in(fs::read_dir("/proc")?) {
-            let t_ns = host::boottime_ns();
-            if let Ok(mut facts) = self.facts_with(tgid, Detail::Seed, &mut sockets) {
+        for (_, t_ns, facts) in self.facts_of(&tgids, Detail::Seed) {
+            if let Ok(mut facts) = facts {
                 facts.seeded = true;
                 processes += 1;
                 out.push(event(t_ns, Fact::Process(Box::new(facts))));
