@@ -155,6 +155,13 @@ fn live_a_listening_port_is_found() {
     assert!(procfs::listeners()[&me].contains(&port));
     let facts = Procfs::new().facts(me, Detail::Survivor).unwrap();
     assert!(facts.listening.unwrap().contains(&port));
+    let mut events = Vec::new();
+    Procfs::new().scan_with_ports(&mut events).unwrap();
+    let held = events.iter().any(|event| match &event.fact {
+        Fact::Process(facts) if facts.tgid == me => facts.listening.as_ref().unwrap().contains(&port),
+        _ => false,
+    });
+    assert!(held);
     drop(listener);
     assert!(!procfs::listening(me).unwrap().contains(&port));
 }

@@ -26,6 +26,8 @@ use crate::model::{Event, Fact};
 pub enum Detail {
     /// What the process table needs of everybody: identity, arguments, cgroup, user, signal masks, threads.
     Seed,
+    /// The same with listening ports, which cost a look at every descriptor: only when somebody selects by port.
+    SeedWithPorts,
     /// Everything, for a process that matters: also cwd, oom_score_adj, memory and listening ports.
     Full,
     /// Memory figures only, for a process that is dying.
@@ -92,11 +94,23 @@ impl Procfs {
     /// # Errors
     /// When /proc itself cannot be read. Processes that end meanwhile are no error.
     pub fn scan(&mut self, out: &mut Vec<Event>) -> io::Result<()> {
+        self.scan_in(Detail::Seed, out)
+    }
+
+    /// The same with the ports each process listens on.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub fn scan_with_ports(&mut self, out: &mut Vec<Event>) -> io::Result<()> {
+        self.scan_in(Detail::SeedWithPorts, out)
+    }
+
+    fn scan_in(&mut self, detail: Detail, out: &mut Vec<Event>) -> io::Result<()> {
         // An empty directory would pass for a machine without processes.
         fs::metadata("/proc/self/stat")?;
         let tgids: Vec<u32> = ids_in(fs::read_dir("/proc")?).collect();
         let mut processes = 0;
-        for (_, t_ns, facts) in self.facts_of(&tgids, Detail::Seed) {
+        for (_, t_ns, facts) in self.facts_of(&tgids, detail) {
             if let Ok(mut facts) = facts {
                 facts.seeded = true;
                 processes += 1;
@@ -166,6 +180,8 @@ impl Procfs {
                 .read(directory, "oom_score_adj")
                 .ok()
                 .and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok());
+        }
+        if matches!(detail, Detail::Full | Detail::SeedWithPorts) {
             facts.listening = sockets.of(tgid);
         }
         Ok(facts)
