@@ -216,20 +216,18 @@ fn memory(page: &mut Page, death: &Death) {
 
 /// The figures; whose memory ran out is in the summary.
 fn oom_words(oom: &Oom) -> Option<String> {
-    let figures = [
-        ("limit", oom.limit_bytes),
-        ("in use", oom.usage_bytes),
-        ("held by the victim", oom.victim_rss_bytes),
-    ];
-    let mut parts = Vec::new();
-    for (what, size) in figures {
-        parts.extend(size.map(|size| format!("{what} {}", units::bytes(size))));
-    }
-    let whose = match oom.scope {
-        Some(OomScope::Memcg) => "in its cgroup: ",
-        Some(OomScope::Global) | None => "",
+    let whose = if oom.scope == Some(OomScope::Memcg) { "its cgroup had" } else { "there were" };
+    let used = match (oom.usage_bytes, oom.limit_bytes) {
+        (Some(usage), Some(limit)) => {
+            Some(format!("{whose} {} of {} in use", units::bytes(usage), units::bytes(limit)))
+        }
+        (Some(usage), None) => Some(format!("{whose} {} in use", units::bytes(usage))),
+        (None, Some(limit)) => Some(format!("the limit was {}", units::bytes(limit))),
+        (None, None) => None,
     };
-    (!parts.is_empty()).then(|| format!("{whose}{}", parts.join(", ")))
+    let held = oom.victim_rss_bytes.map(|rss| format!("the victim held {}", units::bytes(rss)));
+    let parts: Vec<_> = used.into_iter().chain(held).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn machine_words(memory: &Memory) -> Option<String> {
