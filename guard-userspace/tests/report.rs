@@ -1,4 +1,5 @@
 //! `killtrace report` as its users see it: what it prints, where, and with which exit code.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use std::fs::{self, File};
 use std::io::Write as _;

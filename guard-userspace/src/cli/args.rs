@@ -36,16 +36,20 @@ pub enum Command {
 
 /// Watch processes and say what killed them
 ///
-/// Prints one paragraph for every death in the trees of the selected processes, as it happens. Processes that
-/// match later, such as a restarted server, are picked up by themselves.
+/// Prints one paragraph for every death in the trees of the selected processes,
+/// as it happens. Processes that match later, such as a restarted server, are
+/// picked up by themselves.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
   sudo killtrace watch --comm vite
   sudo killtrace watch --port 5173 -o report.json
   sudo killtrace watch --unit argos-dev-monitor --duration 1h
   sudo killtrace watch --cmdline 'tsx .*server' --once --json
 
-Stop it with Ctrl-C; a report asked for with -o is saved at every death and at the end.")]
+Stop it with Ctrl-C; a report asked for with -o is saved at every death and at the end."
+)]
 pub struct WatchArgs {
     #[command(flatten)]
     pub select: SelectArgs,
@@ -54,11 +58,11 @@ pub struct WatchArgs {
     pub report: OutputArgs,
 
     /// Stop after the first selected process has died
-    #[arg(long)]
+    #[arg(long, help_heading = "When to stop")]
     pub once: bool,
 
     /// Stop after this long: 90, 10s, 5m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, help_heading = "When to stop", value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
 
     #[command(flatten)]
@@ -101,6 +105,7 @@ pub struct SelectArgs {
 
 /// Where the report goes.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Report")]
 pub struct OutputArgs {
     /// Save the report here, at every death and at the end; `-` is stdout
     ///
@@ -110,9 +115,10 @@ pub struct OutputArgs {
 
     /// Format of the report
     ///
-    /// Without it, a saved report is JSON unless its name says otherwise, and a terminal gets text. Without
-    /// -o, any other format than text is written to stdout at the end, and deaths are told on stderr.
-    #[arg(long, value_parser = formats())]
+    /// Without it, a saved report is JSON unless its name says otherwise, and a
+    /// terminal gets text. Without -o, any other format than text goes to stdout at
+    /// the end, and deaths are told on stderr.
+    #[arg(long, verbatim_doc_comment, value_parser = formats())]
     pub format: Option<String>,
 
     /// Same as --format json
@@ -122,6 +128,7 @@ pub struct OutputArgs {
 
 /// How events are collected.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "How to watch")]
 pub struct CollectArgs {
     /// Where events come from
     #[arg(long, value_enum, default_value_t)]
@@ -131,7 +138,7 @@ pub struct CollectArgs {
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
 
-    /// Say more about what killtrace does; twice shows the kernel side's own messages
+    /// Say more about what killtrace does; twice for the kernel side too
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
@@ -142,15 +149,18 @@ pub struct CollectArgs {
 
 /// Run a command and say what kills it, or anything it starts
 ///
-/// The command keeps its terminal, its input and output, and its exit status. What killtrace has to say goes
-/// to stderr.
+/// The command keeps its terminal, its input and output, and its exit status.
+/// What killtrace has to say goes to stderr.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
   sudo killtrace run -- npm test
   sudo killtrace run -o killtrace.json -- make -j8 check
 
-Exits as the command does: its own code, 128+N when signal N killed it. 125 means that killtrace failed and
-the command did not run, 126 that it cannot be executed, 127 that it was not found.")]
+Exits as the command does: its own code, 128+N when signal N killed it. 125 means that killtrace
+failed and the command did not run, 126 that it cannot be executed, 127 that it was not found."
+)]
 pub struct RunArgs {
     #[command(flatten)]
     pub report: OutputArgs,
@@ -159,7 +169,8 @@ pub struct RunArgs {
     pub collect: CollectArgs,
 
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CMD", help_heading = "What to run")]
     pub command: Vec<OsString>,
 }
 
@@ -173,7 +184,7 @@ pub struct ReportArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Format to write [default: what the name after -o says, else text]
+    /// Format [default: as -o is named, or text]
     #[arg(long, value_parser = formats())]
     pub format: Option<String>,
 

@@ -92,7 +92,8 @@ fn unusable(path: &Path, error: io::Error) -> Failure {
 
 fn unusable_directory(directory: &Path, path: &Path, error: io::Error) -> Failure {
     let shown = directory.display();
-    if error.kind() == io::ErrorKind::NotFound {
+    // /proc says "not found" to whoever makes a file in it.
+    if error.kind() == io::ErrorKind::NotFound && !directory.exists() {
         return Failure::usage(
             format!("cannot write {}: the directory {shown} does not exist", path.display()),
             format!("make it first: mkdir -p {shown}"),
