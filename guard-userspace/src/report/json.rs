@@ -97,6 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_is_written_as_it_ever_was() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/sample.json");
+        let current = render(&sample::report());
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &current).unwrap();
+        }
+        assert!(std::fs::read_to_string(&path).unwrap() == current, "tests/report/sample.json differs");
+    }
+
+    #[test]
     fn every_variant_follows_the_schema_and_reads_back() {
         let validator = validator();
         for report in [sample::report(), sample::nothing_died(), sample::every_variant()] {

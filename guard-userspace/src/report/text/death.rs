@@ -120,9 +120,9 @@ fn killer(page: &mut Page, death: &Death) {
     match (&root.actor, &death.killer) {
         // Said already: the same process, and what it did is the first step of the chain.
         (Some(decider), Some(killer)) if killer.pid == decider.pid => {}
-        // Its command line and parents are among those of the killer.
+        // Its command line and parents are among those of the killer, whose act the action is.
         (Some(decider), Some(killer)) if killer.ancestry.iter().any(|parent| parent.pid == decider.pid) => {
-            page.field("Behind it", &format!("{} {}", introduction(decider), root.action));
+            page.field("Behind it", &introduction(decider));
         }
         (Some(decider), _) => actor(page, "Behind it", decider, &root.action),
         (None, _) if death.summary.contains(&root.action) => {}
@@ -194,8 +194,10 @@ fn role(role: Role) -> Option<&'static str> {
 
 /// Memory, only where it has to do with the death.
 fn memory(page: &mut Page, death: &Death) {
-    if let Some(oom) = &death.cause.oom {
-        page.field("Memory", &oom_words(oom));
+    let mut label = "Memory";
+    if let Some(words) = death.cause.oom.as_ref().and_then(oom_words) {
+        page.field(label, &words);
+        label = "";
     }
     let daemon = death.killer.as_ref().is_some_and(|killer| killer.role == Role::OomDaemon);
     let global = death.cause.oom.as_ref().is_some_and(|oom| oom.scope != Some(OomScope::Memcg));
@@ -203,36 +205,29 @@ fn memory(page: &mut Page, death: &Death) {
         return;
     }
     if let Some(words) = death.context.memory.as_ref().and_then(machine_words) {
-        page.field(if death.cause.oom.is_some() { "" } else { "Memory" }, &words);
+        page.field(label, &words);
+        label = "";
     }
     if let Some(score) = death.context.oom_score_adj.filter(|&score| score != 0) {
         let lean = if score > 0 { "preferred as a victim" } else { "protected" };
-        page.field("", &format!("{}'s own oom_score_adj was {score} ({lean})", death.victim.name));
+        page.field(label, &format!("{}'s own oom_score_adj was {score} ({lean})", death.victim.name));
     }
 }
 
-fn oom_words(oom: &Oom) -> String {
-    let mut parts = Vec::new();
-    match (oom.scope, &oom.cgroup) {
-        (Some(OomScope::Memcg), Some(cgroup)) => parts.push(format!("the cgroup {cgroup} was full")),
-        (Some(OomScope::Memcg), None) => parts.push("its memory cgroup was full".to_owned()),
-        (Some(OomScope::Global), _) => parts.push("the whole machine had run out".to_owned()),
-        (None, _) => parts.push("whether the machine or a cgroup ran out is not known".to_owned()),
-    }
-    if let Some(limit) = oom.limit_bytes {
-        parts.push(format!("limit {}", units::bytes(limit)));
-    }
-    if let Some(usage) = oom.usage_bytes {
-        parts.push(format!("{} in use", units::bytes(usage)));
-    }
-    if let Some(rss) = oom.victim_rss_bytes {
-        parts.push(format!("the victim held {}", units::bytes(rss)));
-    }
-    let mut text = parts.join(", ");
-    if let Some(task) = &oom.allocating_task {
-        text.push_str(&format!("; {} was only the one that asked for memory then", process(task)));
-    }
-    text
+/// The figures; whose memory ran out is in the summary.
+fn oom_words(oom: &Oom) -> Option<String> {
+    let whose = if oom.scope == Some(OomScope::Memcg) { "its cgroup had" } else { "there were" };
+    let used = match (oom.usage_bytes, oom.limit_bytes) {
+        (Some(usage), Some(limit)) => {
+            Some(format!("{whose} {} of {} in use", units::bytes(usage), units::bytes(limit)))
+        }
+        (Some(usage), None) => Some(format!("{whose} {} in use", units::bytes(usage))),
+        (None, Some(limit)) => Some(format!("the limit was {}", units::bytes(limit))),
+        (None, None) => None,
+    };
+    let held = oom.victim_rss_bytes.map(|rss| format!("the victim held {}", units::bytes(rss)));
+    let parts: Vec<_> = used.into_iter().chain(held).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn machine_words(memory: &Memory) -> Option<String> {
@@ -269,50 +264,28 @@ fn other_signals(page: &mut Page, signals: &[OtherSignal]) {
 
 fn certainty(page: &mut Page, death: &Death) {
     let Cause { kind, confidence, .. } = death.cause;
-    let text = match confidence {
-        Confidence::Certain => None,
-        Confidence::Likely => Some("likely: timing and state say so, but no single event proves it"),
-        Confidence::Unknown if kind == Kind::Unknown => Some("the evidence does not decide what killed it"),
-        Confidence::Unknown => Some("a guess: the evidence does not decide it"),
-    };
-    if let Some(text) = text {
-        page.field("How sure", text);
+    let mut gaps = death.gaps.iter();
+    match (confidence, gaps.as_slice()) {
+        (Confidence::Certain, _) => {}
+        (Confidence::Likely, []) => {
+            page.field("How sure", "likely: timing and state say so, but no single event proves it");
+        }
+        (Confidence::Likely, [gap, ..]) => {
+            page.field("How sure", &format!("likely rather than certain: {gap}"));
+            gaps.next();
+        }
+        (Confidence::Unknown, _) if kind == Kind::Unknown => {
+            page.field("How sure", "the evidence does not decide what killed it");
+        }
+        (Confidence::Unknown, _) => page.field("How sure", "a guess: the evidence does not decide it"),
     }
-    for (index, gap) in death.gaps.iter().enumerate() {
+    for (index, gap) in gaps.enumerate() {
         page.field(if index == 0 { "Not seen" } else { "" }, gap);
     }
-    if text.is_some() {
+    if confidence != Confidence::Certain {
         for (index, ruled_out) in death.ruled_out.iter().enumerate() {
-            let text = format!("{}: {}", kind_words(ruled_out.cause), ruled_out.because);
-            page.field(if index == 0 { "It was not" } else { "" }, &text);
+            page.field(if index == 0 { "Known" } else { "" }, &ruled_out.because);
         }
-    }
-}
-
-fn kind_words(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Exited => "an exit of its own",
-        Kind::KilledByProcess => "another process",
-        Kind::KilledBySelf => "itself",
-        Kind::Crashed => "a crash",
-        Kind::OomKill => "the kernel's OOM killer",
-        Kind::TtyHangup => "a terminal that hung up",
-        Kind::TtyKeyboard => "a key at its terminal",
-        Kind::SessionLeaderExit => "the end of its session's leader",
-        Kind::OrphanedProcessGroup => "an orphaned process group",
-        Kind::ParentDeathSignal => "its parent's death",
-        Kind::SiblingThreadExit => "one of its own threads",
-        Kind::CgroupKill => "a write to cgroup.kill",
-        Kind::PidNamespaceTeardown => "the end of its PID namespace",
-        Kind::Seccomp => "a forbidden system call",
-        Kind::Rlimit => "a resource limit",
-        Kind::Timer => "a timer",
-        Kind::BrokenPipe => "a broken pipe",
-        Kind::Debugger => "a debugger",
-        Kind::Sysrq => "magic SysRq",
-        Kind::ExecFailed => "a failed exec",
-        Kind::AsyncNotification => "an I/O notification",
-        Kind::Unknown => "something unknown",
     }
 }
 
@@ -384,7 +357,7 @@ mod tests {
         let death = sample::report().deaths.remove(0);
         assert_eq!(death.cause.confidence, Confidence::Certain);
         let text = render(&death);
-        assert!(!text.contains("How sure") && !text.contains("It was not"), "{text}");
+        assert!(!text.contains("How sure") && !text.contains("Known"), "{text}");
     }
 
     #[test]
@@ -393,9 +366,15 @@ mod tests {
         death.cause.confidence = Confidence::Likely;
         death.gaps = vec!["12 events were lost in the second before it died".to_owned()];
         let text = render(&death);
-        assert!(text.contains("How sure    likely: "), "{text}");
-        assert!(text.contains("Not seen    12 events were lost"), "{text}");
-        assert!(text.contains("It was not  the kernel's OOM killer: no OOM victim"), "{text}");
+        assert!(text.contains("How sure    likely rather than certain: 12 events were lost"), "{text}");
+        assert!(text.contains("Known       no OOM victim"), "{text}");
+    }
+
+    #[test]
+    fn likely_without_gaps_says_what_it_rests_on() {
+        let mut death = sample::report().deaths.remove(0);
+        death.cause.confidence = Confidence::Likely;
+        assert!(render(&death).contains("How sure    likely: timing and state say so"));
     }
 
     #[test]

@@ -108,26 +108,52 @@ impl Page {
     }
 }
 
-/// Breaks at spaces. A word longer than the line stays whole, on a line of its own, so that it can be copied.
+/// Breaks at spaces. What is longer than the line stays whole, on a line of its own, so that it can be copied.
 fn wrap(text: &str, columns: usize) -> Vec<&str> {
     let mut lines = Vec::new();
-    // Byte offsets into `text`: where the line starts, and where its last word that fits ends.
+    // Byte offsets into `text`: where the line starts, and where the last of it that fits ends.
     let (mut start, mut end, mut length) = (0, 0, 0);
     let mut at = 0;
-    for word in text.split(' ') {
-        let word_length = word.chars().count();
-        if length != 0 && length + 1 + word_length > columns {
+    while at <= text.len() {
+        let piece = piece(&text[at..]);
+        let piece_length = piece.chars().count();
+        if length != 0 && length + 1 + piece_length > columns {
             lines.push(&text[start..end]);
             start = at;
-            length = word_length;
+            length = piece_length;
         } else {
-            length += word_length + usize::from(at != start);
+            length += piece_length + usize::from(at != start);
         }
-        end = at + word.len();
+        end = at + piece.len();
         at = end + 1;
     }
     lines.push(&text[start..end]);
     lines
+}
+
+/// The words at the start of a text that belong on one line: one word, `pid 4010)`, `14 ms`.
+fn piece(text: &str) -> &str {
+    let mut words = text.split(' ');
+    let Some(mut last) = words.next() else { return text };
+    let mut end = last.len();
+    for word in words {
+        if !belong_together(last, word) {
+            break;
+        }
+        end += 1 + word.len();
+        last = word;
+    }
+    &text[..end]
+}
+
+fn belong_together(word: &str, next: &str) -> bool {
+    const NUMBERED: [&str; 4] = ["pid", "uid", "code", "status"];
+    const UNITS: [&str; 13] =
+        ["ns", "µs", "ms", "s", "min", "h", "d", "bytes", "KiB", "MiB", "GiB", "TiB", "UTC"];
+    let numbered =
+        NUMBERED.contains(&word.trim_start_matches('(')) && next.starts_with(|c: char| c.is_ascii_digit());
+    let unit = next.trim_end_matches(['.', ',', ';', ':', ')']);
+    numbered || word.ends_with(|c: char| c.is_ascii_digit()) && UNITS.contains(&unit)
 }
 
 #[cfg(test)]
@@ -144,6 +170,13 @@ mod tests {
     #[test]
     fn a_long_word_stays_whole() {
         assert_eq!(wrap("a /very/long/path b", 6), ["a", "/very/long/path", "b"]);
+    }
+
+    #[test]
+    fn a_number_stays_with_what_it_counts() {
+        assert_eq!(wrap("killed (pid 40), 14 ms ago", 11), ["killed", "(pid 40),", "14 ms ago"]);
+        assert_eq!(wrap("a limit of 512 MiB.", 14), ["a limit of", "512 MiB."]);
+        assert_eq!(wrap("pid of 7", 6), ["pid of", "7"]);
     }
 
     #[test]

@@ -1,0 +1,23 @@
+//! What the live tests share: killtrace under test, processes to kill, and places to kill them in.
+//!
+//! A live test starts killtrace, makes a real process die, learns the truth from `waitpid`, and compares it with
+//! the report. Every report is validated against the published schema, and replaying the recording has to give
+//! the same bytes.
+
+mod cgroup;
+mod needs;
+mod procs;
+mod sandbox;
+mod terminal;
+mod under_test;
+mod victim;
+mod vite;
+
+pub use cgroup::MemoryCgroup;
+pub use needs::{live, skip};
+pub use procs::{children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent};
+pub use sandbox::Sandbox;
+pub use terminal::Terminal;
+pub use under_test::{Outcome, Watch, ancestry};
+pub use victim::{Truth, Victim, strike, strike_thread, victim_path};
+pub use vite::Vite;

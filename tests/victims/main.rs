@@ -1,0 +1,224 @@
+//! Small programs that die in known ways, and small programs that kill.
+//!
+//! `victim WAY [ARGS]`. Those that wait print `ready` and their own facts first; all of them end by themselves
+//! after a minute, so that a test that fails leaves nothing behind.
+
+#![allow(clippy::print_stdout, reason = "how a victim tells its test that it is ready")]
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::wait::wait;
+use nix::unistd::{ForkResult, Pid, fork, setpgid, setsid};
+
+const LIFETIME: Duration = Duration::from_secs(60);
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if args.first() != Some(&"segfault-in-rust") {
+        // std handles them to recognise stack overflows; most programs do not.
+        for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+            handle(signal, SigHandler::SigDfl);
+        }
+    }
+    match *args.as_slice() {
+        ["exit", code] => std::process::exit(number(code)),
+        ["abort"] => std::process::abort(),
+        ["segfault" | "segfault-in-rust"] => fault(),
+        ["wait"] => wait_for_the_end(&[]),
+        ["ignore-term", code] => ignore_term(number(code)),
+        ["exit-on-term", code] => exit_on_term(number(code)),
+        ["handle-usr1"] => handle_usr1(),
+        ["threads"] => threads(),
+        ["group", members] => group(number(members)),
+        ["leave-orphan"] => leave_orphan(),
+        ["strike", pid, signo] => strike(number(pid), number(signo)),
+        ["strike-thread", tid, signo] => strike_thread(number(tid), number(signo)),
+        ["flood", pid, signo, per_second, seconds] => {
+            flood(number(pid), number(signo), number(per_second), number(seconds));
+        }
+        ["hold", mib] => hold(number(mib)),
+        ["eat", step_mib] => eat(number(step_mib)),
+        ["reap"] => reap(),
+        ["in-cgroup", procs, program, ..] => in_cgroup(procs, program, &args[3..]),
+        _ => {
+            println!("unknown way to die: {args:?}");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("not a number: {text}"))
+}
+
+fn ready(facts: &[u32]) {
+    let facts: Vec<String> = facts.iter().map(u32::to_string).collect();
+    println!("ready {}", facts.join(" "));
+}
+
+fn handle(signal: Signal, handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handlers here do nothing.
+    unsafe { signal::sigaction(signal, &action) }
+        .unwrap_or_else(|error| panic!("cannot handle {signal}: {error}"));
+}
+
+fn wait_for_input_to_close() {
+    let mut rest = Vec::new();
+    std::io::stdin().read_to_end(&mut rest).expect("cannot read standard input");
+}
+
+fn wait_for_the_end(facts: &[u32]) {
+    ready(facts);
+    std::thread::sleep(LIFETIME);
+}
+
+/// Reads an address that is never mapped.
+fn fault() {
+    // SAFETY: none: the fault is the purpose, and the process does not survive it.
+    unsafe { std::ptr::read_volatile(std::ptr::without_provenance::<u8>(8)) };
+}
+
+/// Ignores SIGTERM; ends by itself, with `code`, when its standard input closes.
+fn ignore_term(code: i32) {
+    handle(Signal::SIGTERM, SigHandler::SigIgn);
+    ready(&[]);
+    wait_for_input_to_close();
+    std::process::exit(code);
+}
+
+extern "C" fn noted(_: libc::c_int) {}
+
+/// Handles SIGTERM and exits with `code` in its own time.
+fn exit_on_term(code: i32) {
+    handle(Signal::SIGTERM, SigHandler::Handler(noted));
+    ready(&[]);
+    // `pause` returns when a handler has run; std's sleep would go on sleeping.
+    // SAFETY: no arguments, no memory.
+    unsafe { libc::pause() };
+    std::thread::sleep(Duration::from_millis(30));
+    std::process::exit(code);
+}
+
+/// Handles every SIGUSR1, for as long as it lives.
+fn handle_usr1() {
+    handle(Signal::SIGUSR1, SigHandler::Handler(noted));
+    ready(&[]);
+    let start = std::time::Instant::now();
+    while start.elapsed() < LIFETIME {
+        // SAFETY: no arguments, no memory.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Three threads besides the leader, whose ids it prints.
+fn threads() {
+    let (send, receive) = std::sync::mpsc::channel();
+    for _ in 0..3 {
+        let send = send.clone();
+        std::thread::spawn(move || {
+            let tid = nix::unistd::gettid().as_raw().unsigned_abs();
+            send.send(tid).expect("the leader waits for this");
+            std::thread::sleep(LIFETIME);
+        });
+    }
+    let tids: Vec<u32> = receive.iter().take(3).collect();
+    wait_for_the_end(&tids);
+}
+
+/// A process group of its own with `members` children, whose ids it prints.
+fn group(members: usize) {
+    setpgid(Pid::from_raw(0), Pid::from_raw(0)).expect("cannot lead a process group");
+    let pids: Vec<u32> = (0..members).map(|_| child(|| std::thread::sleep(LIFETIME))).collect();
+    wait_for_the_end(&pids);
+}
+
+/// Leaves a child in a session of its own, which survives it.
+fn leave_orphan() {
+    let orphan = child(|| {
+        setsid().expect("a child is no group leader");
+        std::thread::sleep(LIFETIME);
+    });
+    wait_for_the_end(&[orphan]);
+}
+
+fn child(body: impl FnOnce()) -> u32 {
+    // SAFETY: these victims have one thread when they fork.
+    match unsafe { fork() }.expect("cannot fork") {
+        ForkResult::Parent { child } => child.as_raw().unsigned_abs(),
+        ForkResult::Child => {
+            body();
+            std::process::exit(0);
+        }
+    }
+}
+
+/// Sends one signal and is gone a moment later.
+fn strike(pid: i32, signo: i32) {
+    // SAFETY: plain numbers; the test that runs this owns the target.
+    assert_eq!(unsafe { libc::kill(pid, signo) }, 0, "kill: {}", Errno::last());
+}
+
+fn strike_thread(tid: i32, signo: i32) {
+    // SAFETY: plain numbers; the test that runs this owns the target.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_tkill, tid, signo) }, 0, "tkill: {}", Errno::last());
+}
+
+/// Sends `per_second` signals a second for `seconds`, evenly, and prints how many it sent.
+fn flood(pid: i32, signo: i32, per_second: u64, seconds: u64) {
+    let start = std::time::Instant::now();
+    let total = per_second * seconds;
+    let mut sent = 0;
+    while sent < total && start.elapsed().as_secs() < seconds {
+        let elapsed_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let due = (elapsed_ns / 1000 * per_second / 1_000_000).min(total);
+        while sent < due {
+            strike(pid, signo);
+            sent += 1;
+        }
+    }
+    println!("sent {sent} in {} ms", start.elapsed().as_millis());
+}
+
+/// Keeps some memory, and does nothing with it.
+fn hold(mib: usize) {
+    let held = vec![1_u8; mib << 20];
+    wait_for_the_end(&[]);
+    drop(held);
+}
+
+/// Once its standard input closes, takes memory and keeps it, `step_mib` at a time, until somebody stops it.
+fn eat(step_mib: usize) {
+    ready(&[]);
+    wait_for_input_to_close();
+    let mut eaten = Vec::new();
+    loop {
+        // Written, because pages that are only reserved are not charged to anybody.
+        eaten.push(vec![1_u8; step_mib << 20]);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The init of a PID namespace: reaps what is handed to it, for ever.
+fn reap() {
+    ready(&[]);
+    std::io::stdout().flush().expect("cannot write to standard output");
+    loop {
+        if wait() == Err(Errno::ECHILD) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Joins a cgroup, then becomes `program`.
+fn in_cgroup(procs: &str, program: &str, args: &[&str]) {
+    std::fs::write(procs, "0").unwrap_or_else(|error| panic!("cannot join {procs}: {error}"));
+    let error = Command::new(program).args(args).exec();
+    panic!("cannot run {program}: {error}");
+}

@@ -1,0 +1,1 @@
+document.querySelector('#app').textContent = 'served by a Vite that is about to die';
