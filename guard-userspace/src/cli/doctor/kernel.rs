@@ -210,7 +210,7 @@ pub(super) fn armed(so_far: Verdict) -> Check {
             return about.tried(Err(Lack::Absent("not tried".to_owned())));
         }
     }
-    about.tried(match EbpfSource::open(ebpf::Options::default()) {
+    about.tried(match EbpfSource::open(&ebpf::Options::default()) {
         Ok(source) => Ok(match source.degraded() {
             [] => "the real programs were loaded and attached".to_owned(),
             lacks => format!("the real programs were loaded and attached; {}", lacks.join("; ")),
