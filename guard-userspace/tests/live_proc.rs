@@ -155,6 +155,13 @@ fn live_a_listening_port_is_found() {
     assert!(procfs::listeners()[&me].contains(&port));
     let facts = Procfs::new().facts(me, Detail::Survivor).unwrap();
     assert!(facts.listening.unwrap().contains(&port));
+    let mut events = Vec::new();
+    Procfs::new().scan_with_ports(&mut events).unwrap();
+    let held = events.iter().any(|event| match &event.fact {
+        Fact::Process(facts) if facts.tgid == me => facts.listening.as_ref().unwrap().contains(&port),
+        _ => false,
+    });
+    assert!(held);
     drop(listener);
     assert!(!procfs::listening(me).unwrap().contains(&port));
 }
@@ -199,6 +206,53 @@ fn live_scan_tells_a_childs_session_masks_and_start() {
     // Clock ticks: ten milliseconds.
     let start = facts.start_boottime_ns.unwrap();
     assert!(start + 10_000_000 >= started && start <= host::boottime_ns(), "{start} and {started}");
+}
+
+/// A memory cgroup of the test's own, removed when it ends.
+struct Cgroup(std::path::PathBuf);
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn live_cgroup_memory_shows_the_limit_above_a_process() {
+    if !root() {
+        return;
+    }
+    let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
+    let v2 = std::path::Path::new("/sys/fs/cgroup");
+    let v2_controls = std::fs::read_to_string(v2.join("cgroup.subtree_control")).unwrap_or_default();
+    let (base, limit_file) = if v1.join("memory.limit_in_bytes").exists() {
+        (v1, "memory.limit_in_bytes")
+    } else if v2_controls.contains("memory") {
+        (v2, "memory.max")
+    } else {
+        println!("skipped: no memory cgroups on this machine");
+        return;
+    };
+    let name = format!("killtrace-test-proc-{}", std::process::id());
+    let outer = Cgroup(base.join(&name));
+    std::fs::create_dir(&outer.0).unwrap();
+    std::fs::write(outer.0.join(limit_file), "37748736").unwrap();
+    if base == v2 {
+        std::fs::write(outer.0.join("cgroup.subtree_control"), "+memory").unwrap();
+    }
+    let inner = Cgroup(outer.0.join("in ner"));
+    std::fs::create_dir(&inner.0).unwrap();
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    std::fs::write(inner.0.join("cgroup.procs"), child.id().to_string()).unwrap();
+    let cgroups = Procfs::new().facts(child.id(), Detail::Seed).unwrap().cgroups.unwrap();
+    let figures = procfs::cgroup_memory(&cgroups);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let [own, limited] = figures.as_slice() else { panic!("{figures:?}") };
+    assert_eq!((own.path.as_str(), own.limit_bytes), (format!("/{name}/in ner").as_str(), None));
+    assert_eq!((limited.path.as_str(), limited.limit_bytes), (format!("/{name}").as_str(), Some(37_748_736)));
+    assert_eq!((own.oom_kills, limited.oom_kills), (Some(0), Some(0)));
+    assert!(limited.usage_bytes >= own.usage_bytes && limited.usage_bytes <= Some(37_748_736));
 }
 
 /// The cost of the first scan: what every start of killtrace pays per process.

@@ -33,6 +33,7 @@ fn main() {
         ["wait"] => wait_for_the_end(&[]),
         ["ignore-term", code] => ignore_term(number(code)),
         ["exit-on-term", code] => exit_on_term(number(code)),
+        ["handle-usr1"] => handle_usr1(),
         ["threads"] => threads(),
         ["group", members] => group(number(members)),
         ["leave-orphan"] => leave_orphan(),
@@ -103,6 +104,17 @@ fn exit_on_term(code: i32) {
     unsafe { libc::pause() };
     std::thread::sleep(Duration::from_millis(30));
     std::process::exit(code);
+}
+
+/// Handles every SIGUSR1, for as long as it lives.
+fn handle_usr1() {
+    handle(Signal::SIGUSR1, SigHandler::Handler(noted));
+    ready(&[]);
+    let start = std::time::Instant::now();
+    while start.elapsed() < LIFETIME {
+        // SAFETY: no arguments, no memory.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Three threads besides the leader, whose ids it prints.

@@ -1,1 +1,60 @@
-fn main() {}
+//! What a killtrace developer runs: everything that plain cargo cannot do.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+mod bench;
+mod counts;
+mod schema;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need (asks the system's package manager, and npm for Vite)
+    Setup,
+    /// Run all tests: unit, replay, and live ones against the running kernel
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Write docs/schema/report-1.json from the report's types
+    Schema {
+        /// Write nothing; fail when the file is not up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure killtrace on this machine: start, verdict, load, idle
+    Bench {
+        /// The programs are built already (how it calls itself as root)
+        #[arg(long, hide = true)]
+        built: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup => setup::setup(),
+        Task::Test { filter } => test::run(filter.as_deref()),
+        Task::Schema { check } => schema::run(check),
+        Task::Bench { built } => bench::run(built),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

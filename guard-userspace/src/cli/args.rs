@@ -184,7 +184,7 @@ pub struct ReportArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Format to write [default: what the name of -o says, or text]
+    /// Format [default: as -o is named, or text]
     #[arg(long, value_parser = formats())]
     pub format: Option<String>,
 

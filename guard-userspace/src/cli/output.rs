@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::safe_file::SafeFile;
 use crate::model;
 use crate::model::report::Death;
-use crate::report::{self, Options, Report, Style};
+use crate::report::{self, Options, Report, Style, units};
 
 /// Longest that a death waits to be saved.
 const SAVE_WITHIN: Duration = Duration::from_secs(1);
@@ -76,6 +76,7 @@ pub(crate) enum Owner {
 /// The output of a session.
 #[derive(Debug)]
 pub(crate) struct Output {
+    owner: Owner,
     /// Deaths as they happen; `None` when nobody reads them (any more).
     live: Option<Stream>,
     live_style: Style,
@@ -126,6 +127,7 @@ impl Output {
             },
         };
         Ok(Self {
+            owner,
             live,
             live_style: live.map_or(Style::PLAIN, Stream::style),
             target,
@@ -204,7 +206,11 @@ impl Output {
                 self.closing(report);
                 return !self.failed;
             }
-            Some(Target::Stream(stream)) => *stream,
+            Some(Target::Stream(stream)) => {
+                let stream = *stream;
+                self.closing(report);
+                stream
+            }
             Some(Target::File(file)) => {
                 let result = file.write(|out| self.format.write(report, &Options::default(), out));
                 self.closing(report);
@@ -235,18 +241,29 @@ impl Output {
         if self.live.is_none() {
             return;
         }
-        let mut text = String::new();
+        let mut patterns = String::new();
         for pattern in &report.patterns {
-            text.push_str(&report::escape::text(&pattern.text));
-            text.push('\n');
+            patterns.push_str(&report::escape::text(&pattern.text));
+            patterns.push('\n');
         }
-        if !text.is_empty() {
-            self.say(&text);
+        self.say(&patterns);
+        let lost = report.collector.lost_events;
+        if lost != 0 {
+            let lost = units::counted(lost, "event was", "events were");
+            note(&format!(
+                "warning: {lost} lost, the machine was too busy: answers that depend on them say so"
+            ));
+        }
+        if report.deaths.is_empty() && self.owner == Owner::Watch {
+            note(match report.watch.roots_seen {
+                0 => "nothing died, and nothing that matches was running",
+                _ => "nothing died of what was watched",
+            });
         }
     }
 
     fn say(&mut self, text: &str) {
-        let Some(stream) = self.live else { return };
+        let Some(stream) = self.live.filter(|_| !text.is_empty()) else { return };
         let Err(error) = stream.write(text.as_bytes()) else { return };
         match (stream, error.kind()) {
             (Stream::Stdout, io::ErrorKind::BrokenPipe) | (Stream::Stderr, _) => self.live = None,

@@ -260,11 +260,16 @@ impl Agent {
             }
             match job {
                 Job::Watch { once: true, .. } if self.root_died => return Ok(Ended::Once),
-                Job::Watch { .. } if self.output.is_closed() => return Ok(Ended::Closed),
+                Job::Watch { .. } if self.is_unheard() => return Ok(Ended::Closed),
                 _ if deadline.is_some_and(|deadline| deadline <= now) => return Ok(Ended::Duration),
                 _ => {}
             }
         }
+    }
+
+    /// Nobody reads what it says, and nothing is written either.
+    fn is_unheard(&self) -> bool {
+        self.output.is_closed() && !matches!(self.recording, Recording::On(_))
     }
 
     /// How long to leave the sources alone; `None` to wait for them.
@@ -309,12 +314,14 @@ impl Agent {
             }
             self.apply();
         }
+        let mut root_died = false;
         for death in self.explainer.take_deaths() {
             self.deaths += 1;
-            self.root_died |= death.victim.root;
+            root_died |= death.victim.root;
             self.output.death(&death);
         }
-        if self.root_died && !self.waiting {
+        if root_died {
+            self.root_died = true;
             self.waiting = self.explainer.live_roots().is_empty();
         }
     }

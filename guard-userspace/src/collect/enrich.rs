@@ -41,13 +41,12 @@ impl Enricher {
     }
 
     fn look_at(&mut self, tgids: &[u32], detail: Detail, out: &mut Vec<Event>) {
-        for (tgid, facts) in self.procfs.facts_of(tgids, detail) {
-            let fact = match facts {
-                Ok(facts) => Fact::Process(Box::new(facts)),
+        for (tgid, t_ns, facts) in self.procfs.facts_of(tgids, detail) {
+            out.push(match facts {
+                Ok(facts) => event(t_ns, Fact::Process(Box::new(facts))),
                 // Whatever else refuses to be read now will not be readable later either.
-                Err(_) => Fact::ProcessGone { tgid },
-            };
-            out.push(event(boottime_ns(), fact));
+                Err(_) => event(boottime_ns(), Fact::ProcessGone { tgid }),
+            });
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::model::{Event, Fact};
 pub enum Detail {
     /// What the process table needs of everybody: identity, arguments, cgroup, user, signal masks, threads.
     Seed,
+    /// The same with listening ports, which cost a look at every descriptor: only when somebody selects by port.
+    SeedWithPorts,
     /// Everything, for a process that matters: also cwd, oom_score_adj, memory and listening ports.
     Full,
     /// Memory figures only, for a process that is dying.
@@ -71,14 +73,20 @@ impl Procfs {
     }
 
     /// Like [`Self::facts`] for several processes of one question, whose socket tables are read once.
+    ///
+    /// With each comes the time before it was read: what happens to the process while it is read is then later
+    /// in the stream, and is not undone by facts that are a moment older.
     pub(super) fn facts_of<'a>(
         &'a mut self,
         tgids: &'a [u32],
         detail: Detail,
-    ) -> impl Iterator<Item = (u32, io::Result<ProcessFacts>)> + 'a {
+    ) -> impl Iterator<Item = (u32, u64, io::Result<ProcessFacts>)> + 'a {
         self.users.refresh();
         let mut sockets = ports::Sockets::default();
-        tgids.iter().map(move |&tgid| (tgid, self.facts_with(tgid, detail, &mut sockets)))
+        tgids.iter().map(move |&tgid| {
+            let t_ns = host::boottime_ns();
+            (tgid, t_ns, self.facts_with(tgid, detail, &mut sockets))
+        })
     }
 
     /// Appends a `Fact::Process` for every process there is, and `Fact::Seeded` at the end.
@@ -86,13 +94,24 @@ impl Procfs {
     /// # Errors
     /// When /proc itself cannot be read. Processes that end meanwhile are no error.
     pub fn scan(&mut self, out: &mut Vec<Event>) -> io::Result<()> {
+        self.scan_in(Detail::Seed, out)
+    }
+
+    /// The same with the ports each process listens on.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub fn scan_with_ports(&mut self, out: &mut Vec<Event>) -> io::Result<()> {
+        self.scan_in(Detail::SeedWithPorts, out)
+    }
+
+    fn scan_in(&mut self, detail: Detail, out: &mut Vec<Event>) -> io::Result<()> {
+        // An empty directory would pass for a machine without processes.
         fs::metadata("/proc/self/stat")?;
-        self.users.refresh();
-        let mut sockets = ports::Sockets::default();
+        let tgids: Vec<u32> = ids_in(fs::read_dir("/proc")?).collect();
         let mut processes = 0;
-        for tgid in ids_in(fs::read_dir("/proc")?) {
-            let t_ns = host::boottime_ns();
-            if let Ok(mut facts) = self.facts_with(tgid, Detail::Seed, &mut sockets) {
+        for (_, t_ns, facts) in self.facts_of(&tgids, detail) {
+            if let Ok(mut facts) = facts {
                 facts.seeded = true;
                 processes += 1;
                 out.push(event(t_ns, Fact::Process(Box::new(facts))));
@@ -161,6 +180,8 @@ impl Procfs {
                 .read(directory, "oom_score_adj")
                 .ok()
                 .and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok());
+        }
+        if matches!(detail, Detail::Full | Detail::SeedWithPorts) {
             facts.listening = sockets.of(tgid);
         }
         Ok(facts)

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::model::event::{CgroupMemory, MachineMemory, SignalResult};
 use crate::model::header::Header;
-use crate::model::kernel_log::OomKill;
 use crate::model::report::{
     Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus, Kind,
     Oom, OomScope, OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
@@ -17,6 +16,7 @@ use super::actors;
 use super::case::Case;
 use super::causes::{CAUSES, Finding};
 use super::losses::Losses;
+use super::oom_log::OomLog;
 use super::process::{ProcId, Process, SignalRun};
 use super::story::{self, Story, Teller};
 use super::table::Table;
@@ -39,7 +39,7 @@ pub struct Scene<'a> {
     pub teller: Teller<'a>,
     pub surroundings: &'a Surroundings,
     /// The kernel log's line for this victim's OOM kill.
-    pub oom_log: Option<&'a OomKill>,
+    pub oom_log: Option<&'a OomLog>,
     pub losses: &'a Losses,
 }
 
@@ -332,12 +332,10 @@ fn limiting_cgroup<'a>(scene: &Scene<'a>) -> Option<&'a CgroupMemory> {
 fn oom(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Oom {
     let mark = story.finding.oom;
     let limited = limiting_cgroup(scene).filter(|memory| memory.limit_bytes.is_some());
-    let scope = match scene.oom_log {
-        Some(log) => Some(if log.global_oom { OomScope::Global } else { OomScope::Memcg }),
-        // Without the kernel log: its own cgroup has counted a kill, and only a memcg OOM (mm/memcontrol.c,
-        // MEMCG_OOM_KILL, counted for global kills too) under a limit that is used up fits.
-        None => limited.filter(|memory| full(memory)).map(|_| OomScope::Memcg),
-    };
+    // Without the kernel log: a cgroup that has counted a kill under a limit that is used up.
+    let logged_scope = scene.oom_log.and_then(|log| log.scope);
+    let counted = scene.surroundings.cgroup_memory.iter().any(|memory| memory.oom_kills > Some(0));
+    let scope = logged_scope.or(limited.filter(|memory| counted && full(memory)).map(|_| OomScope::Memcg));
     let memcg = scope == Some(OomScope::Memcg);
     let logged = scene.oom_log.and_then(|log| log.cgroup.clone());
     let figures =
@@ -363,8 +361,7 @@ fn oom(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Oom {
 
 fn full(memory: &CgroupMemory) -> bool {
     let peak = memory.peak_bytes.max(memory.usage_bytes);
-    memory.oom_kills != Some(0)
-        && memory.limit_bytes.zip(peak).is_some_and(|(limit, peak)| peak.saturating_add(limit / 16) >= limit)
+    memory.limit_bytes.zip(peak).is_some_and(|(limit, peak)| peak.saturating_add(limit / 16) >= limit)
 }
 
 fn oom_sentence(victim: &Process, oom: &Oom) -> String {

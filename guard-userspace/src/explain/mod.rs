@@ -7,6 +7,7 @@ pub mod case;
 pub mod causes;
 pub mod death;
 pub mod losses;
+pub mod oom_log;
 mod patterns;
 pub mod process;
 #[cfg(test)]
@@ -23,7 +24,6 @@ pub mod words;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::event::{Cgroups, Fact};
-use crate::model::kernel_log::{self, OomKill};
 use crate::model::report::{AlsoDied, Collector, Death, Watch, What};
 use crate::model::select::Selectors;
 use crate::model::want::Want;
@@ -32,6 +32,7 @@ use crate::model::{Event, Header, Report};
 use acts::Acts;
 use death::{Scene, Surroundings};
 use losses::Losses;
+use oom_log::OomLogs;
 use process::{Mark, ProcId};
 use story::Teller;
 use table::{Change, Table};
@@ -56,7 +57,7 @@ pub struct Explainer {
     /// How many of `deaths` have been taken.
     taken: usize,
     next_death: u64,
-    oom_logs: VecDeque<OomKill>,
+    oom_logs: OomLogs,
 }
 
 /// A death that waits for late facts.
@@ -84,7 +85,6 @@ impl Explainer {
     const LAST_CHANCE_NS: u64 = 60_000_000;
     /// Most deaths that a report holds.
     const DEATHS: usize = 5_000;
-    const OOM_LOGS: usize = 64;
 
     #[must_use]
     pub fn new(header: Header, selectors: Selectors) -> Self {
@@ -104,7 +104,7 @@ impl Explainer {
             deaths_omitted: 0,
             taken: 0,
             next_death: 1,
-            oom_logs: VecDeque::new(),
+            oom_logs: OomLogs::default(),
         }
     }
 
@@ -292,16 +292,12 @@ impl Explainer {
     }
 
     fn kernel_log(&mut self, event: &Event, text: &str) {
-        let Some(oom) = kernel_log::oom_kill(text) else { return };
-        let watched = self.table.by_tid(oom.pid).and_then(|id| self.table.get(id));
+        let Some(tid) = self.oom_logs.note(text) else { return };
+        let watched = self.table.by_tid(tid).and_then(|id| self.table.get(id));
         if watched.is_some_and(|process| process.tree.is_some()) {
             let what = What::KernelLog { text: text.to_owned() };
             self.timeline.add(Mark { id: event.id, t_ns: event.t_ns }, what);
         }
-        if self.oom_logs.len() == Self::OOM_LOGS {
-            self.oom_logs.pop_front();
-        }
-        self.oom_logs.push_back(oom);
     }
 
     /// Answers the deaths whose late facts have had their time.
@@ -323,12 +319,12 @@ impl Explainer {
 
     fn answer(&mut self, pending: &Pending) {
         let Some(victim) = self.table.get(pending.id) else { return };
-        let oom_log = self.oom_logs.iter().rev().find(|log| log.pid == victim.tgid);
+        let oom_log = victim.history.oom.and_then(|mark| self.oom_logs.of(mark.victim.tid));
         let scene = Scene {
             header: &self.header,
             teller: self.teller(),
             surroundings: &pending.surroundings,
-            oom_log: oom_log.filter(|_| victim.history.oom.is_some()),
+            oom_log,
             losses: &self.losses,
         };
         let Some((death, story)) = death::answer(&scene, victim, self.next_death) else { return };

@@ -3,6 +3,10 @@
 //! `node --max-old-space-size=4096 -r dotenv/config /app/node_modules/.bin/vite` runs vite: options are skipped
 //! with the values they take, as each interpreter's manual has them.
 
+mod options;
+
+use options::{Dialect, Options};
+
 /// An interpreter, by what its command line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interpreter {
@@ -73,190 +77,19 @@ impl Interpreter {
 
     fn options(self) -> &'static Options {
         match self {
-            Self::Node => &NODE,
-            Self::Bun => &BUN,
-            Self::Deno => &DENO,
-            Self::Python => &PYTHON,
-            Self::Ruby => &RUBY,
-            Self::Perl => &PERL,
-            Self::Php => &PHP,
-            Self::Lua => &LUA,
-            Self::Shell => &SHELL,
-            Self::Java => &JAVA,
+            Self::Node => &options::NODE,
+            Self::Bun => &options::BUN,
+            Self::Deno => &options::DENO,
+            Self::Python => &options::PYTHON,
+            Self::Ruby => &options::RUBY,
+            Self::Perl => &options::PERL,
+            Self::Php => &options::PHP,
+            Self::Lua => &options::LUA,
+            Self::Shell => &options::SHELL,
+            Self::Java => &options::JAVA,
         }
     }
 }
-
-/// How an interpreter's options are written.
-struct Options {
-    /// Short options after which there is no script.
-    code: &'static str,
-    /// Short options whose value names what runs.
-    script: &'static str,
-    /// Short options that take a value, attached or as the next argument.
-    valued: &'static str,
-    /// Short options that take a value only when it is attached.
-    attached: &'static str,
-    /// Long options after which there is no script.
-    long_code: &'static [&'static str],
-    /// Long options whose value, when not given with `=`, is the next argument.
-    long_valued: &'static [&'static str],
-    /// Long options whose next argument names what runs.
-    long_script: &'static [&'static str],
-    dialect: Dialect,
-}
-
-#[derive(PartialEq, Eq)]
-enum Dialect {
-    /// `-Wignore` and `-W ignore` are the same.
-    Getopt,
-    /// `-eo pipefail`: a value is always the next argument; `+o` unsets.
-    Shell,
-    /// One dash or two, an option is a word.
-    Words,
-}
-
-const NONE: Options = Options {
-    code: "",
-    script: "",
-    valued: "",
-    attached: "",
-    long_code: &[],
-    long_valued: &[],
-    long_script: &[],
-    dialect: Dialect::Getopt,
-};
-
-const NODE: Options = Options {
-    code: "ep",
-    valued: "rC",
-    long_code: &["--eval", "--print", "--run"],
-    long_valued: &[
-        "--require",
-        "--import",
-        "--loader",
-        "--experimental-loader",
-        "--conditions",
-        "--env-file",
-        "--env-file-if-exists",
-        "--inspect-port",
-        "--debug-port",
-        "--title",
-        "--input-type",
-        "--experimental-default-type",
-        "--icu-data-dir",
-        "--openssl-config",
-        "--redirect-warnings",
-        "--disable-warning",
-        "--diagnostic-dir",
-        "--report-dir",
-        "--report-filename",
-        "--report-signal",
-        "--dns-result-order",
-        "--unhandled-rejections",
-        "--max-http-header-size",
-        "--stack-trace-limit",
-        "--trace-event-categories",
-        "--trace-event-file-pattern",
-        "--watch-path",
-        "--watch-kill-signal",
-        "--heapsnapshot-signal",
-        "--test-reporter",
-        "--test-reporter-destination",
-        "--test-name-pattern",
-        "--test-concurrency",
-        "--test-timeout",
-        "--localstorage-file",
-        "--tls-cipher-list",
-        "--tls-keylog",
-        "--secure-heap",
-        "--secure-heap-min",
-    ],
-    ..NONE
-};
-const BUN: Options = Options {
-    code: "ep",
-    valued: "rcdlF",
-    long_code: &["--eval", "--print"],
-    long_valued: &[
-        "--preload",
-        "--require",
-        "--import",
-        "--cwd",
-        "--config",
-        "--port",
-        "--env-file",
-        "--define",
-        "--loader",
-        "--filter",
-        "--conditions",
-        "--tsconfig-override",
-    ],
-    ..NONE
-};
-const DENO: Options = Options {
-    valued: "cL",
-    long_valued: &[
-        "--config",
-        "--import-map",
-        "--lock",
-        "--cert",
-        "--log-level",
-        "--location",
-        "--seed",
-        "--port",
-        "--host",
-        "--preload",
-    ],
-    ..NONE
-};
-const PYTHON: Options =
-    Options { code: "c", script: "m", valued: "WXQ", long_valued: &["--check-hash-based-pycs"], ..NONE };
-const RUBY: Options = Options {
-    code: "e",
-    valued: "IrCE",
-    attached: "WTK0Fxi",
-    long_valued: &["--encoding", "--external-encoding", "--internal-encoding"],
-    ..NONE
-};
-const PERL: Options = Options { code: "eE", valued: "I", attached: "MmxFiDdCV", ..NONE };
-const PHP: Options = Options {
-    code: "rRBE",
-    script: "f",
-    valued: "dczStT",
-    long_code: &["--run"],
-    long_valued: &["--define", "--php-ini", "--zend-extension", "--server", "--docroot"],
-    long_script: &["--file"],
-    ..NONE
-};
-const LUA: Options = Options { valued: "el", ..NONE };
-const SHELL: Options = Options {
-    code: "cs",
-    valued: "oO",
-    long_code: &["--command"],
-    long_valued: &["--rcfile", "--init-file", "--init-command", "--emulate"],
-    dialect: Dialect::Shell,
-    ..NONE
-};
-const JAVA: Options = Options {
-    long_valued: &[
-        "-cp",
-        "-classpath",
-        "--class-path",
-        "-p",
-        "--module-path",
-        "--upgrade-module-path",
-        "--add-modules",
-        "--add-opens",
-        "--add-exports",
-        "--add-reads",
-        "--patch-module",
-        "--source",
-    ],
-    long_script: &["-jar", "-m", "--module"],
-    dialect: Dialect::Words,
-    ..NONE
-};
 
 struct Args<'a, 'b> {
     rest: &'b [&'a str],

@@ -186,4 +186,14 @@ mod tests {
             assert!(!bears_on_deaths(line), "{line:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_victim_is_called_its_pid_is_right(comm in "[ -~]{0,15}") {
+            let kill = oom_kill(&MEMCG.replace("task=python3", &format!("task={comm}"))).unwrap();
+            proptest::prop_assert_eq!((kill.pid, kill.uid), (15151, Some(0)));
+            let killed = killed(&MEMCG_KILLED.replace("python3", &comm)).unwrap();
+            proptest::prop_assert_eq!((killed.pid, killed.memcg), (15151, Some(true)));
+        }
+    }
 }

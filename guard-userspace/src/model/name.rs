@@ -10,6 +10,12 @@ use super::text::Comm;
 /// (`npm run dev` is `npm`), else its program; its comm where that is another word than the program's.
 #[must_use]
 pub fn name(subject: &Subject<'_>) -> String {
+    // Nothing forces a program to be called by a word: `exec -a ''`.
+    let name = own_name(subject);
+    if name.is_empty() { subject.comm.to_text() } else { name }
+}
+
+fn own_name(subject: &Subject<'_>) -> String {
     match Program::of(subject.exe, subject.cmdline.unwrap_or_default()) {
         Program::Script(interpreter, path) if interpreter.is_javascript() => javascript_name(path),
         Program::Script(_, path) => basename(path).to_owned(),
@@ -315,5 +321,27 @@ mod tests {
         assert_eq!(package("npm:@scope/pkg@1.2"), "@scope/pkg");
         assert_eq!(package("npm:@scope/pkg"), "@scope/pkg");
         assert_eq!(package("/a/npm:b"), "/a/npm:b");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_process_can_be_selected_by_its_name(
+            exe in proptest::option::of("(/[a-z ]{1,5}){0,2}/(node|bun|deno|bash|python3|java|busybox|x y)"),
+            cmdline in proptest::collection::vec("(-{0,2}[a-z]{0,3}|[ -~]{0,9}|sh|npm:@a/b@1|\\PC{0,5})", 0..5),
+            comm in "[a-zA-Z :]{1,15}",
+        ) {
+            let listening = BTreeSet::new();
+            let subject = Subject {
+                tgid: 1,
+                comm: Comm::from(comm.as_str()),
+                exe: exe.as_deref(),
+                cmdline: Some(&cmdline),
+                uid: None,
+                cgroups: None,
+                listening: &listening,
+            };
+            let name = name(&subject);
+            proptest::prop_assert!(answers_to(&subject, &name), "{:?}", name);
+        }
     }
 }

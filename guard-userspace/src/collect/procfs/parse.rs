@@ -260,4 +260,17 @@ mod tests {
         assert_eq!(tty(0x501).as_deref(), Some("console"));
         assert_eq!(tty(0xff00), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_a_parser(bytes: Vec<u8>, comm: [u8; 15]) {
+            stat(&bytes);
+            status(&bytes);
+            cgroups(&bytes);
+            cmdline(&bytes);
+            let line = [b"4021 (", comm.as_slice(), b") ", STAT.as_bytes(), b"\n"].concat();
+            let parsed = stat(&line);
+            proptest::prop_assert_eq!(parsed.map(|stat| (stat.comm, stat.ppid)), Some((Comm::from(comm.as_slice()), 4010)));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Which process listens on which TCP port.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -41,7 +41,7 @@ impl Sockets {
 
 /// The ports of every process that listens on one.
 #[must_use]
-pub fn listeners() -> BTreeMap<u32, Vec<u16>> {
+pub fn listeners() -> HashMap<u32, Vec<u16>> {
     let mut sockets = Sockets::default();
     super::processes()
         .filter_map(|tgid| sockets.of(tgid).filter(|ports| !ports.is_empty()).map(|ports| (tgid, ports)))

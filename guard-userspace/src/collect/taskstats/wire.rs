@@ -275,4 +275,17 @@ mod tests {
         assert_eq!(errno(&reply(-1)), Some(1));
         assert_eq!(errno(&datagram(30, &[])), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_the_decoder(bytes: Vec<u8>) {
+            for datagram in [bytes.clone(), datagram(30, &bytes), datagram(30, &nla(TASKSTATS_TYPE_AGGR_PID, &bytes))] {
+                family_id(&datagram);
+                for message in messages(&datagram) {
+                    error(&message);
+                    exit(&message);
+                }
+            }
+        }
+    }
 }

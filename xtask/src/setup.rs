@@ -1,0 +1,124 @@
+//! `cargo xtask setup`: installs what the tests need. Run twice, it does nothing the second time.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{as_root, is_installed, output, root, run};
+
+/// A program, the Debian package that has it, and what it is for.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const NEEDS: [Need; 9] = [
+    Need { program: "node", package: "nodejs", why: "runs Vite, the victim of the end-to-end tests" },
+    Need { program: "npm", package: "npm", why: "installs Vite and starts it, as people do" },
+    Need { program: "pkill", package: "procps", why: "kills Vite by name" },
+    Need { program: "fuser", package: "psmisc", why: "kills Vite by port" },
+    Need { program: "tmux", package: "tmux", why: "gives Vite a terminal that can be closed" },
+    Need { program: "bash", package: "bash", why: "is the shell in that terminal" },
+    Need { program: "unshare", package: "util-linux", why: "keeps pkill in a PID namespace of its own" },
+    Need { program: "nsenter", package: "util-linux", why: "starts processes in that namespace" },
+    Need { program: "setpriv", package: "util-linux", why: "starts a process as another user" },
+];
+
+/// The oldest Node that the pinned Vite runs on.
+const OLDEST_NODE: u32 = 18;
+
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn setup() -> Result<()> {
+    install_programs()?;
+    check_node()?;
+    install_vite()
+}
+
+fn install_programs() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_installed(need.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("The tests need programs that are not installed:");
+    for need in &missing {
+        println!("  {:8} {} (package {})", need.program, need.why, need.package);
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    packages.dedup();
+    install_packages(&packages)
+}
+
+/// Asks the system's package manager.
+///
+/// # Errors
+/// When there is none that is known here, or it fails.
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if !is_installed("apt-get") {
+        bail!(
+            "cannot install {list}: only apt-get is known here\n  help: install them with this system's package manager"
+        );
+    }
+    println!("Installing with apt-get: {list}");
+    run(as_root("apt-get")?.args(["update", "--quiet=2"]).stdin(Stdio::null()))?;
+    let mut install = as_root("env")?;
+    install.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
+    install.arg("--no-install-recommends").args(packages);
+    run(install.stdin(Stdio::null()))
+}
+
+fn check_node() -> Result<()> {
+    let version = output(Command::new("node").arg("--version"))?;
+    let major = major(&version).with_context(|| format!("node has a strange version: {version:?}"))?;
+    if major < OLDEST_NODE {
+        bail!("node {} is too old for Vite\n  help: install Node {OLDEST_NODE} or later", version.trim());
+    }
+    Ok(())
+}
+
+/// `v20.11.1` is 20.
+fn major(version: &str) -> Option<u32> {
+    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
+fn install_vite() -> Result<()> {
+    let app = root().join("tests/vite-app");
+    if is_up_to_date(&app) {
+        return Ok(());
+    }
+    println!("Installing Vite with npm, as pinned in tests/vite-app/package-lock.json");
+    // Its packages' install scripts only look for what the lock file has pinned already.
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&app).stdin(Stdio::null());
+    run(&mut npm)
+}
+
+/// npm writes its own copy of the lock file when it has installed everything.
+fn is_up_to_date(app: &Path) -> bool {
+    let written = |file: &str| fs::metadata(app.join(file)).and_then(|meta| meta.modified()).ok();
+    match (written("node_modules/.package-lock.json"), written("package-lock.json")) {
+        (Some(installed), Some(locked)) => installed >= locked,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_version_has_a_major_number() {
+        assert_eq!(major("v20.11.1\n"), Some(20));
+        assert_eq!(major("20.11.1"), None);
+        assert_eq!(major("vx"), None);
+    }
+
+    #[test]
+    fn an_app_without_packages_is_not_up_to_date() {
+        assert!(!is_up_to_date(Path::new("/nonexistent")));
+    }
+}
