@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod record;
+pub mod settings;
 
 /// Bytes of a task's `comm`, NUL included (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM_LEN: usize = 16;

@@ -1,0 +1,30 @@
+//! One file per hook.
+
+mod cgroup_attach;
+mod mark_victim;
+mod new_task;
+mod process_exec;
+mod process_exit;
+mod signal_deliver;
+mod signal_generate;
+mod sock_state;
+mod task_rename;
+
+use aya_ebpf::{EbpfContext, programs::TracePointContext};
+
+use crate::task::Kernel;
+
+/// The record of a classic tracepoint, as bytes in the kernel.
+///
+/// Its fields lie at offsets that only the loader knows, and the verifier wants constants for direct
+/// loads from the context; so they are read like any other kernel memory.
+#[inline(always)]
+fn fields(ctx: &TracePointContext) -> Kernel {
+    Kernel::at(ctx.as_ptr() as u64)
+}
+
+/// Signals that are ignored unless handled, and which therefore end nobody (arch-independent numbers).
+const SIGCHLD: i32 = 17;
+const SIGCONT: i32 = 18;
+const SIGURG: i32 = 23;
+const SIGWINCH: i32 = 28;

@@ -1,0 +1,155 @@
+//! Every read of a kernel structure, in one place.
+
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel, bpf_probe_read_kernel_buf,
+    generated::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+        bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
+    },
+};
+use guard_ebpf::{
+    ABSENT, COMM_LEN, Probe,
+    record::{CURRENT_EXITING, CURRENT_FLAGS_KNOWN, Header, SYSCALL_KNOWN, SignalGenerate},
+};
+
+use crate::maps::setting;
+
+/// `PF_EXITING`, `PF_IO_WORKER`, `PF_KTHREAD` (include/linux/sched.h), the same on every kernel since 5.12.
+const PF_EXITING: u32 = 0x4;
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// An address in the kernel; reads through it may fail but never fault.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel(u64);
+
+impl Kernel {
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0
+    }
+
+    /// The integer `offset` bytes further on; `None` when the kernel has no such field.
+    #[inline(always)]
+    pub(crate) fn read<T: Copy>(self, offset: u32) -> Option<T> {
+        if offset == ABSENT {
+            return None;
+        }
+        let address = self.0.wrapping_add(u64::from(offset)) as *const T;
+        // SAFETY: the helper checks the address; `T` is an integer, so that any bytes are valid.
+        unsafe { bpf_probe_read_kernel(address) }.ok()
+    }
+
+    /// Like [`Kernel::read`], 0 when it cannot be read.
+    #[inline(always)]
+    pub(crate) fn read_or_zero<T: Copy + Default>(self, offset: u32) -> T {
+        self.read(offset).unwrap_or_default()
+    }
+
+    /// The structure that the pointer `offset` bytes further on points to; address 0 when unknown.
+    #[inline(always)]
+    pub(crate) fn follow(self, offset: u32) -> Kernel {
+        Kernel(self.read_or_zero(offset))
+    }
+
+    /// Copies a `comm` from `offset` bytes further on.
+    #[inline(always)]
+    pub(crate) fn read_comm(self, offset: u32, comm: &mut [u8; COMM_LEN]) {
+        if offset != ABSENT {
+            let address = self.0.wrapping_add(u64::from(offset)) as *const u8;
+            // SAFETY: the helper checks the address and zeroes the buffer when it fails.
+            let _ = unsafe { bpf_probe_read_kernel_buf(address, comm) };
+        }
+    }
+}
+
+/// Fills in who is `current`, when and where.
+#[inline(always)]
+pub(crate) fn describe_current(probe: Probe, header: &mut Header) {
+    // SAFETY: helpers without preconditions.
+    let (now_ns, ids, user, cpu) = unsafe {
+        (
+            bpf_ktime_get_boot_ns(),
+            bpf_get_current_pid_tgid(),
+            bpf_get_current_uid_gid(),
+            bpf_get_smp_processor_id(),
+        )
+    };
+    header.t_boottime_ns = now_ns;
+    header.probe = probe as u32;
+    header.cpu = cpu;
+    header.tid = ids as u32;
+    header.tgid = (ids >> 32) as u32;
+    header.uid = user as u32;
+    if let Some(flags) = current_flags() {
+        header.flags = CURRENT_FLAGS_KNOWN | if flags & PF_EXITING != 0 { CURRENT_EXITING } else { 0 };
+    }
+    // SAFETY: the buffer is COMM_LEN bytes of the record.
+    unsafe { bpf_get_current_comm(header.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
+}
+
+#[inline(always)]
+fn current_flags() -> Option<u32> {
+    current().read(setting!(task.flags))
+}
+
+/// The task that runs.
+#[inline(always)]
+pub(crate) fn current() -> Kernel {
+    // SAFETY: a helper without preconditions.
+    Kernel(unsafe { bpf_get_current_task() })
+}
+
+/// Fills in the system call that `current` entered the kernel with, from its saved registers.
+///
+/// Left out where they would lie: in a 32-bit system call, whose numbers mean something else, and in an
+/// io_uring worker, which keeps a copy of its creator's registers.
+#[inline(always)]
+pub(crate) fn describe_syscall(record: &mut SignalGenerate) {
+    record.syscall = -1;
+    if setting!(has_task_regs) == 0 {
+        return;
+    }
+    let Some(flags) = current_flags() else { return };
+    if flags & PF_KTHREAD != 0 {
+        record.flags |= SYSCALL_KNOWN;
+        return;
+    }
+    if flags & PF_IO_WORKER != 0 {
+        return;
+    }
+    // SAFETY: the first helper returns the task that the second one wants.
+    let regs = Kernel(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
+    let task_word: u32 = current().read_or_zero(setting!(task_compat_word));
+    let regs_word: u32 = regs.read_or_zero(setting!(regs.compat_word));
+    if (task_word | regs_word) & setting!(compat_mask) != 0 {
+        return;
+    }
+    let Some(nr) = regs.read::<u64>(setting!(regs.nr)) else { return };
+    record.syscall = if setting!(syscall_nr_size) == 4 { i64::from(nr as u32 as i32) } else { nr as i64 };
+    record.args = [
+        regs.read_or_zero(setting!(regs.arg0)),
+        regs.read_or_zero(setting!(regs.arg1)),
+        regs.read_or_zero(setting!(regs.arg2)),
+    ];
+    record.flags |= SYSCALL_KNOWN;
+}
+
+/// `tgid` of the task's `real_parent`; 0 where unknown.
+#[inline(always)]
+pub(crate) fn parent_tgid(task: Kernel) -> u32 {
+    let parent = task.follow(setting!(task.real_parent));
+    if parent.address() == 0 { 0 } else { parent.read_or_zero(setting!(task.tgid)) }
+}
+
+/// `start_boottime` of the task's process, in nanoseconds; 0 where unknown.
+#[inline(always)]
+pub(crate) fn process_start(task: Kernel) -> u64 {
+    let leader = task.follow(setting!(task.group_leader));
+    if leader.address() == 0 { 0 } else { leader.read_or_zero(setting!(task.start_boottime)) }
+}
