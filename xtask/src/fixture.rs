@@ -1,0 +1,130 @@
+//! `fixture`: a recording from a real kernel becomes a replay case.
+//!
+//! A recording holds every process of the machine it was made on. What the report does not rest on is left out,
+//! and names of the machine are replaced; the report must stay the same but for its count of events.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use killtrace::model::event::{Event, Fact};
+use killtrace::model::{Header, Report};
+use killtrace::recording;
+use killtrace::report::{Options, REPORTS, Style};
+use serde_json::Value;
+
+/// Makes `tests/replay/<name>` from `recording`.
+pub(crate) fn run(name: &str, recording: &Path) -> anyhow::Result<()> {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/replay").join(name);
+    fs::create_dir_all(&case)?;
+    let whole = recording::replay(recording)?;
+    let text = fs::read_to_string(recording)?;
+    let mut lines = text.lines();
+    let header: Header = serde_json::from_str(lines.next().context("the recording is empty")?)?;
+    let events: Vec<Event> =
+        lines.map(serde_json::from_str).collect::<Result<_, _>>().context("an event of the recording")?;
+    let cast = cast(&whole, &events);
+    let kept: Vec<&Event> = events.iter().filter(|event| concerns(event, &cast)).collect();
+
+    let mut out = scrub(&serde_json::to_string(&anonymous(header))?);
+    out.push('\n');
+    for event in &kept {
+        out.push_str(&scrub(&serde_json::to_string(event)?));
+        out.push('\n');
+    }
+    let path = case.join("events.jsonl");
+    fs::write(&path, out)?;
+    let small = recording::replay(&path)?;
+    ensure!(same(&whole, &small)?, "the smaller recording tells another story; {} is not usable", path.display());
+    for (format, file) in [("json", "expected.json"), ("text", "expected.txt")] {
+        let writer = REPORTS.iter().find(|writer| writer.name() == format).context("no such format")?;
+        let mut out = Vec::new();
+        writer.write(&small, &Options { style: Style::PLAIN }, &mut out)?;
+        fs::write(case.join(file), out)?;
+    }
+    println!("{}: {} of {} events kept; now write {}", name, kept.len(), events.len(), case.join("truth.md").display());
+    Ok(())
+}
+
+/// Every pid that the report mentions, and what they descend from.
+fn cast(report: &Report, events: &[Event]) -> BTreeSet<u32> {
+    fn pids(value: &Value, found: &mut BTreeSet<u32>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let pid = value.as_u64().and_then(|pid| u32::try_from(pid).ok());
+                    match pid {
+                        Some(pid) if ["pid", "ppid", "reparented_to"].contains(&key.as_str()) => {
+                            found.insert(pid);
+                        }
+                        _ => pids(value, found),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| pids(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::from([1, 2]);
+    if let Ok(report) = serde_json::to_value(report) {
+        pids(&report, &mut found);
+    }
+    // Whoever they were born of, however far back.
+    loop {
+        let before = found.len();
+        for event in events {
+            match &event.fact {
+                Fact::Fork(fork) if found.contains(&fork.child_tgid) => {
+                    found.extend(event.current.and_then(|current| current.tgid));
+                    found.extend(fork.ppid);
+                }
+                Fact::Process(facts) if found.contains(&facts.tgid) => found.extend(facts.ppid),
+                _ => {}
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+fn concerns(event: &Event, cast: &BTreeSet<u32>) -> bool {
+    let by_cast = event.current.is_some_and(|current| cast.contains(&current.tgid.unwrap_or(current.tid)));
+    match &event.fact {
+        Fact::Fork(fork) => cast.contains(&fork.child_tgid),
+        Fact::Signal(signal) => cast.contains(&signal.target_tgid.unwrap_or(signal.target_tid)),
+        Fact::OomVictim(victim) => cast.contains(&victim.tid),
+        Fact::Process(facts) => cast.contains(&facts.tgid),
+        Fact::ProcessGone { tgid } => cast.contains(tgid),
+        Fact::Rename { tid, .. } | Fact::CgroupAttach { tid, .. } => cast.contains(tid),
+        Fact::Taskstats(stats) => cast.contains(&stats.tgid.unwrap_or(stats.tid)),
+        Fact::Exec(_) | Fact::Exit(_) | Fact::Deliver(_) | Fact::Listen { .. } => by_cast,
+        Fact::KernelLog { text } => cast.iter().any(|pid| text.contains(&pid.to_string())),
+        _ => true,
+    }
+}
+
+fn anonymous(mut header: Header) -> Header {
+    header.host.hostname = "fixture".to_owned();
+    header.host.boot_id = None;
+    header
+}
+
+/// Replaces where this checkout lies.
+fn scrub(line: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    line.replace(&root.display().to_string(), "/src/killtrace")
+}
+
+/// The same deaths, for the same reasons.
+fn same(one: &Report, other: &Report) -> anyhow::Result<bool> {
+    let tell = |report: &Report| -> anyhow::Result<String> {
+        let mut report = report.clone();
+        report.host.hostname.clear();
+        report.host.boot_id = None;
+        report.collector.events = 0;
+        Ok(scrub(&serde_json::to_string(&report)?))
+    };
+    Ok(tell(one)? == tell(other)?)
+}
