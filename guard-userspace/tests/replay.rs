@@ -55,8 +55,10 @@ fn every_expected_report_fits_the_schema() {
     for case in cases() {
         let report = fs::read_to_string(case.join("expected.json")).expect("a report");
         let report = serde_json::from_str(&report).expect("a report is JSON");
-        let errors: Vec<String> =
-            validator.iter_errors(&report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        let errors: Vec<String> = validator
+            .iter_errors(&report)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
         assert!(errors.is_empty(), "{}: {errors:#?}", case.display());
     }
 }
