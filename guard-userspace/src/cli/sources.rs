@@ -41,7 +41,7 @@ pub(crate) struct Abilities {
 impl Sources {
     /// Arms the kernel's probes, and what makes up for those that it lacks.
     pub(crate) fn arm(options: ebpf::Options) -> Result<(Self, Abilities), Failure> {
-        let backend = EbpfSource::open(options)?;
+        let backend = EbpfSource::open(&options)?;
         let needs_status = !backend.capabilities().exit_status;
         let mut opened: Vec<Box<dyn Source>> = vec![Box::new(backend)];
         let mut missing = Vec::new();
