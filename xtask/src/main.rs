@@ -23,7 +23,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Install what the tests need (asks the system's package manager, and npm for Vite)
-    Setup,
+    Setup {
+        /// Also what `build-ebpf` needs: a compiler for eBPF and its linker
+        #[arg(long)]
+        ebpf: bool,
+    },
     /// Run all tests: unit, replay, and live ones against the running kernel
     Test {
         /// Only tests whose name contains this
@@ -45,7 +49,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
-        Task::Setup => setup::setup(),
+        Task::Setup { ebpf } => setup::setup().and_then(|()| if ebpf { setup::setup_ebpf() } else { Ok(()) }),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Schema { check } => schema::run(check),
         Task::Bench { built } => bench::run(built),

@@ -131,11 +131,24 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Lines of a text that are shown: the kernel's verifier explains itself in hundreds, of which the last say it.
+const FIRST_LINES: usize = 3;
+const LAST_LINES: usize = 9;
+
 /// Writes a labelled text. Further lines are indented below the first, control characters made visible:
 /// errors quote file names and damaged files, which may hold anything.
 fn line(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     f.write_str(label)?;
-    for (index, part) in text.trim_end().lines().enumerate() {
+    let text = text.trim_end();
+    let count = text.lines().count();
+    let left_out = if count > FIRST_LINES + LAST_LINES + 1 { FIRST_LINES..count - LAST_LINES } else { 0..0 };
+    for (index, part) in text.lines().enumerate() {
+        if left_out.contains(&index) {
+            if index == left_out.start {
+                write!(f, "\n        ({} lines left out)", left_out.len())?;
+            }
+            continue;
+        }
         if index > 0 {
             f.write_str("\n        ")?;
         }
@@ -186,6 +199,17 @@ mod tests {
         let inner = io::Error::other("boom");
         let error = anyhow::Error::new(inner).context("it went boom");
         assert_eq!(Failure::from(error).to_string(), "error: it went boom");
+    }
+
+    #[test]
+    fn a_very_long_reason_keeps_its_beginning_and_end() {
+        let long = (0..800).map(|n| format!("insn {n}\n")).collect::<String>();
+        let text = Failure::usage("refused", "x").because(&long).to_string();
+        assert_eq!(text.lines().count(), 1 + FIRST_LINES + 1 + LAST_LINES + 1, "{text}");
+        assert!(text.contains("why:  insn 0\n") && text.contains("(788 lines left out)"), "{text}");
+        assert!(text.contains("        insn 799\n  help: x"), "{text}");
+        let short = (0..13).map(|n| format!("insn {n}\n")).collect::<String>();
+        assert!(!Failure::usage("refused", "x").because(short).to_string().contains("left out"));
     }
 
     #[test]

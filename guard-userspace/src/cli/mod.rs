@@ -1,5 +1,6 @@
 //! The commands: they wire the collector, the explainer and the reports together.
 
+mod agent;
 pub mod args;
 mod child;
 pub mod demo;

@@ -190,7 +190,7 @@ impl Output {
             self.save_after = Some(Instant::now() + SAVE_WITHIN * 10);
             if !std::mem::replace(&mut self.save_failed, true) {
                 let failure = Failure::new(error)
-                    .help("the report is kept and saved again at the end: make room until then");
+                    .help("nothing is lost: it is tried again until the end, so make it possible until then");
                 note(&failure.to_string());
             }
         }
@@ -282,5 +282,103 @@ impl Output {
             let failure = Failure::new(anyhow::Error::new(error).context("cannot write to standard output"));
             note(&failure.help("what it should have got follows on standard error").to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::report::sample;
+
+    fn output(path: &Path) -> Output {
+        let args = OutputArgs { output: Some(path.to_owned()), ..OutputArgs::default() };
+        Output { live: None, ..Output::new(&args, Owner::Watch).unwrap() }
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_death_is_saved_and_nothing_is_saved_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        runtime().block_on(async {
+            let mut output = output(&path);
+            let report = sample::report();
+            assert!(output.save_at().is_none(), "nothing has died yet");
+            output.death(&report.deaths[0]);
+            assert!(output.save_at().unwrap() <= Instant::now(), "the first is saved at once");
+            output.save(report.clone());
+            assert!(output.save_at().is_none(), "it is being saved");
+            output.saved().await;
+            assert!(output.save_at().is_none(), "it is saved");
+            assert_eq!(serde_json::from_slice::<model::Report>(&fs::read(&path).unwrap()).unwrap(), report);
+            output.death(&report.deaths[0]);
+            assert!(output.save_at().is_some());
+        });
+    }
+
+    #[test]
+    fn saving_takes_a_tenth_of_the_time_but_no_death_waits_longer_than_a_second() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut output = output(&directory.path().join("report.json"));
+        output.unsaved = true;
+        let wait_after = |output: &mut Output, took: u64| {
+            output.finish_save(Ok((Ok(()), Duration::from_millis(took))));
+            output.save_at().unwrap() - Instant::now()
+        };
+        let short = wait_after(&mut output, 50);
+        assert!(short <= Duration::from_millis(450) && short > Duration::from_millis(400), "{short:?}");
+        assert!(wait_after(&mut output, 5000) <= SAVE_WITHIN);
+    }
+
+    #[test]
+    fn a_failed_save_is_tried_again_and_the_last_one_decides() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("place");
+        fs::create_dir(&place).unwrap();
+        let path = place.join("report.json");
+        runtime().block_on(async {
+            let mut output = output(&path);
+            fs::remove_dir(&place).unwrap();
+            output.unsaved = true;
+            output.save(sample::report());
+            output.saved().await;
+            assert!(output.save_failed && output.save_at().unwrap() > Instant::now());
+            fs::create_dir(&place).unwrap();
+            assert!(output.finish(&sample::report()).await, "in the end it was saved");
+            assert!(path.exists());
+        });
+    }
+
+    #[test]
+    fn everything_has_one_place() {
+        let new = |args: OutputArgs, owner| Output::new(&args, owner).unwrap();
+        let json = || OutputArgs { json: true, ..OutputArgs::default() };
+        let to = |path: &str| OutputArgs { output: Some(path.into()), ..OutputArgs::default() };
+        let plain = new(OutputArgs::default(), Owner::Watch);
+        assert!(plain.live == Some(Stream::Stdout) && plain.target.is_none());
+        let machine = new(json(), Owner::Watch);
+        assert!(
+            machine.live == Some(Stream::Stderr)
+                && matches!(machine.target, Some(Target::Stream(Stream::Stdout)))
+        );
+        let dash = new(to("-"), Owner::Watch);
+        assert!(
+            dash.live == Some(Stream::Stderr) && matches!(dash.target, Some(Target::Stream(Stream::Stdout)))
+        );
+        assert_eq!(dash.format.name(), "json");
+        // stdout is the command's own.
+        let command = new(OutputArgs::default(), Owner::Command);
+        assert!(command.live == Some(Stream::Stderr) && command.target.is_none());
+        let command = new(json(), Owner::Command);
+        assert!(command.live.is_none() && matches!(command.target, Some(Target::Stream(Stream::Stderr))));
+        let directory = tempfile::tempdir().unwrap();
+        let named =
+            |name: &str| new(to(directory.path().join(name).to_str().unwrap()), Owner::Watch).format.name();
+        assert_eq!((named("r.json"), named("r.txt"), named("r")), ("json", "text", "json"));
     }
 }

@@ -76,7 +76,12 @@ fn open_to_write(path: &Path) -> io::Result<File> {
 
 /// An empty file, 0600, that vanishes unless it is given its name.
 fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(".killtrace-").suffix(".tmp").tempfile_in(directory)
+    let made = tempfile::Builder::new().prefix(".killtrace-").suffix(".tmp").tempfile_in(directory);
+    // Its errors name the temporary file, which is nobody's business.
+    made.map_err(|error| {
+        let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
+        inner.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+    })
 }
 
 fn directory_of(path: &Path) -> PathBuf {
@@ -105,10 +110,8 @@ fn unusable_directory(directory: &Path, path: &Path, error: io::Error) -> Failur
         }
         _ => "choose a directory that you can write to",
     };
-    // tempfile adds the path of its own file to the error, which is nobody's business.
-    let cause = error.raw_os_error().map_or(error, io::Error::from_raw_os_error);
     let what = format!("cannot write to the directory {shown}");
-    Failure::new(anyhow::Error::new(cause).context(what)).help(help).with_code(exit::USAGE)
+    Failure::new(anyhow::Error::new(error).context(what)).help(help).with_code(exit::USAGE)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 
 use tokio::io::Interest;
@@ -40,10 +40,10 @@ pub(crate) struct Abilities {
 
 impl Sources {
     /// Arms the kernel's probes, and what makes up for those that it lacks.
-    pub(crate) fn arm(options: ebpf::Options) -> Result<(Self, Abilities), Failure> {
-        let backend = EbpfSource::open(&options)?;
+    pub(crate) fn arm(options: &ebpf::Options) -> Result<(Self, Abilities), Failure> {
+        let backend = EbpfSource::open(options)?;
         let needs_status = !backend.capabilities().exit_status;
-        let mut opened: Vec<Box<dyn Source>> = vec![Box::new(backend)];
+        let mut opened: Vec<Box<dyn Source>> = vec![Box::new(Backend(backend))];
         let mut missing = Vec::new();
         let mut add = |what: &str, source: Result<Box<dyn Source>, CollectError>| match source {
             Ok(source) => opened.push(source),
@@ -117,6 +117,33 @@ impl Sources {
             }
         }
         Ok(())
+    }
+}
+
+/// The backend, whose kernel side may have messages of its own among the events.
+struct Backend(EbpfSource);
+
+impl Source for Backend {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn degraded(&self) -> &[String] {
+        self.0.degraded()
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+
+    fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
+        let result = self.0.drain(out);
+        self.0.flush_log();
+        result
     }
 }
 

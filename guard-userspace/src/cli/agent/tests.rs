@@ -3,9 +3,12 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::Signal;
+
 use super::*;
 use crate::cli::args::OutputArgs;
 use crate::cli::output::Owner;
+use crate::cli::signals::Blocked;
 use crate::collect::{CollectError, Source};
 use crate::model::header::Capabilities;
 
