@@ -36,6 +36,10 @@ fn tracefs_check(tracefs: &Result<Tracefs, Lack>) -> Check {
         fix: "a kernel with these options; every distribution's has them",
     };
     about.tried(match tracefs {
+        // An own mount has no place in the file system.
+        Ok(tracefs) if tracefs.path().is_relative() => {
+            Ok("not mounted; killtrace mounts it for itself alone".to_owned())
+        }
         Ok(tracefs) => Ok(tracefs.path().display().to_string()),
         Err(lack) => Err(lack.clone()),
     })
