@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::{escape, units};
+use super::super::escape;
 use super::page::Page;
 use crate::model::report::{
     Actor, AlsoDied, Ancestor, Cause, Confidence, Death, ExitStatus, Kind, Memory, Oom, OomScope,
     OtherSignal, ProcessRef, Role, Survivor, UnitScope,
 };
+use crate::model::units;
 
 /// Longest command line shown, in characters: enough to recognise it.
 const COMMAND_LINE: usize = 240;
