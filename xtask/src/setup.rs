@@ -1,5 +1,7 @@
 //! `cargo xtask setup`: installs what the tests need. Run twice, it does nothing the second time.
 
+mod ebpf;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,6 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{as_root, is_installed, output, root, run};
+
+pub(crate) use ebpf::setup_ebpf;
 
 /// A program, the Debian package that has it, and what it is for.
 struct Need {
@@ -64,11 +68,19 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
         );
     }
     println!("Installing with apt-get: {list}");
-    run(as_root("apt-get")?.args(["update", "--quiet=2"]).stdin(Stdio::null()))?;
+    update_package_lists()?;
     let mut install = as_root("env")?;
     install.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
     install.arg("--no-install-recommends").args(packages);
     run(install.stdin(Stdio::null()))
+}
+
+/// Asks the package manager to look what there is; a new machine knows of nothing.
+fn update_package_lists() -> Result<()> {
+    if !is_installed("apt-get") {
+        return Ok(());
+    }
+    run(as_root("apt-get")?.args(["update", "--quiet=2"]).stdin(Stdio::null()))
 }
 
 fn check_node() -> Result<()> {

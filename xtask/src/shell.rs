@@ -35,10 +35,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// # Errors
 /// When it cannot be started, fails, or prints no text.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run {}", shown(command)))?;
+    quiet_output(command.stderr(Stdio::inherit()))
+}
+
+/// Like [`output`], where a failure is an answer and needs no words.
+///
+/// # Errors
+/// When it cannot be started, fails, or prints no text.
+pub(crate) fn quiet_output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {}", shown(command)))?;
     if !output.status.success() {
         bail!("{} failed ({})", shown(command), output.status);
     }

@@ -12,7 +12,8 @@ use super::failure::Failure;
 use super::safe_file::SafeFile;
 use crate::model;
 use crate::model::report::Death;
-use crate::report::{self, Options, Report, Style, units};
+use crate::model::units;
+use crate::report::{self, Options, Report, Style};
 
 /// Longest that a death waits to be saved.
 const SAVE_WITHIN: Duration = Duration::from_secs(1);

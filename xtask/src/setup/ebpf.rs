@@ -1,0 +1,100 @@
+//! `cargo xtask setup --ebpf`: the compiler and linker that rebuild the eBPF object. Nobody else needs them: the
+//! object is checked in.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use super::{install_packages, update_package_lists};
+use crate::shell::{is_installed, quiet_output, run};
+
+/// The LLVM that the linker is built with has to read what the compiler's LLVM wrote.
+const LLVM: &str = "22";
+/// Pinned, for the object is compared byte by byte.
+const BPF_LINKER: &str = "0.13.0";
+
+/// Installs what `cargo xtask build-ebpf` needs.
+///
+/// # Errors
+/// When neither Debian nor rustup has it.
+pub(crate) fn setup_ebpf() -> Result<()> {
+    if has_debian_compiler() || has_nightly_with_source() {
+        return install_linker();
+    }
+    update_package_lists()?;
+    if is_packaged("rustc-web") {
+        println!(
+            "Building the eBPF object needs the source of Rust's core library, for a target without one."
+        );
+        install_packages(&["rustc-web", "rust-web-src"])?;
+    } else if is_installed("rustup") {
+        println!("Building the eBPF object needs a nightly compiler and the source of its core library.");
+        let mut rustup = Command::new("rustup");
+        run(rustup.args([
+            "toolchain",
+            "install",
+            "nightly",
+            "--profile",
+            "minimal",
+            "--component",
+            "rust-src",
+        ]))?;
+    } else {
+        bail!(
+            "no compiler for eBPF to be had\n  help: install rustup, or Debian's rustc-web and rust-web-src"
+        );
+    }
+    install_linker()
+}
+
+fn install_linker() -> Result<()> {
+    if is_installed("bpf-linker") {
+        return Ok(());
+    }
+    println!("Installing bpf-linker {BPF_LINKER}, which links eBPF programs");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["install", "bpf-linker", "--locked", "--quiet", "--version", BPF_LINKER]);
+    update_package_lists()?;
+    let package = format!("llvm-{LLVM}-dev");
+    if is_packaged(&package) {
+        install_packages(&[&package])?;
+        cargo.env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
+        cargo.args(["--no-default-features", "--features", &format!("llvm-{LLVM}")]);
+    }
+    run(cargo.stdin(Stdio::null()))
+}
+
+fn has_debian_compiler() -> bool {
+    ["/usr/bin/rustc", "/usr/lib/rustlib/src/rust/library/core"].iter().all(|path| Path::new(path).exists())
+}
+
+fn has_nightly_with_source() -> bool {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["component", "list", "--installed", "--toolchain", "nightly"]).stderr(Stdio::null());
+    is_installed("rustup")
+        && quiet_output(&mut rustup).is_ok_and(|list| list.lines().any(|line| line == "rust-src"))
+}
+
+/// The system's package manager knows it, and could install it.
+fn is_packaged(package: &str) -> bool {
+    let policy = quiet_output(Command::new("apt-cache").args(["policy", package])).unwrap_or_default();
+    has_candidate(&policy)
+}
+
+fn has_candidate(policy: &str) -> bool {
+    let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+    candidate.is_some_and(|version| version != "(none)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_without_candidate_is_not_packaged() {
+        assert!(has_candidate("x:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1\n"));
+        assert!(!has_candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"));
+        assert!(!has_candidate(""));
+    }
+}
