@@ -4,6 +4,7 @@
 
 mod bench;
 mod counts;
+mod fixture;
 mod schema;
 mod setup;
 mod shell;
@@ -39,6 +40,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Make a replay case in tests/replay of a recording (`killtrace watch --events FILE`)
+    Fixture {
+        /// Name of the case: what died how, on which kernel
+        name: String,
+        recording: std::path::PathBuf,
+    },
     /// Measure killtrace on this machine: start, verdict, load, idle
     Bench {
         /// The programs are built already (how it calls itself as root)
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
         Task::Setup { ebpf } => setup::setup().and_then(|()| if ebpf { setup::setup_ebpf() } else { Ok(()) }),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Schema { check } => schema::run(check),
+        Task::Fixture { name, recording } => fixture::run(&name, &recording),
         Task::Bench { built } => bench::run(built),
     };
     match result {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::report::REPORTS;
@@ -218,7 +218,9 @@ pub enum Backend {
 }
 
 fn formats() -> PossibleValuesParser {
-    PossibleValuesParser::new(REPORTS.iter().map(|report| report.name()))
+    PossibleValuesParser::new(
+        REPORTS.iter().map(|report| PossibleValue::new(report.name()).help(report.about())),
+    )
 }
 
 fn not_empty(text: &str) -> Result<String, &'static str> {

@@ -74,7 +74,8 @@ pub fn run(_args: &DemoArgs) -> Result<u8, Failure> {
     // The answer was printed by the watch; say whether it was right.
     match verdict {
         Ok(()) => {
-            say("That is what happened. Try it on a process of yours: sudo killtrace watch --comm NAME");
+            say("That is what happened. Now try it on a process of yours:");
+            say("sudo killtrace watch --comm NAME");
             Ok(0)
         }
         Err(error) => Err(Failure::new(error.context(format!("the demo's answer was wrong ({status})")))

@@ -11,8 +11,9 @@ use super::args::OutputArgs;
 use super::failure::Failure;
 use super::safe_file::SafeFile;
 use crate::model;
-use crate::model::report::Death;
-use crate::report::{self, Options, Report, Style, units};
+use crate::model::report::{Death, Kind};
+use crate::model::units;
+use crate::report::{self, Options, Report, Style};
 
 /// Longest that a death waits to be saved.
 const SAVE_WITHIN: Duration = Duration::from_secs(1);
@@ -87,7 +88,7 @@ pub(crate) struct Output {
     unsaved: bool,
     saving: Option<JoinHandle<(anyhow::Result<()>, Duration)>>,
     /// Before it, saving again would take too large a share of the time.
-    save_after: Option<Instant>,
+    save_after: Instant,
     /// The last attempt failed; said once, tried again.
     save_failed: bool,
     /// Something could not be written where it was asked for.
@@ -134,16 +135,19 @@ impl Output {
             format,
             unsaved: false,
             saving: None,
-            save_after: None,
+            save_after: Instant::now(),
             save_failed: false,
             failed: false,
         })
     }
 
-    /// Tells a death.
+    /// Tells a death. Of what a command started, not those that were no more than done: a test run starts
+    /// thousands, and the report has them all.
     pub(crate) fn death(&mut self, death: &Death) {
         self.unsaved = true;
-        if self.live.is_some() {
+        let done = death.cause.kind == Kind::Exited && death.exit.code == Some(0);
+        let untold = self.owner == Owner::Command && done && !death.victim.root;
+        if self.live.is_some() && !untold {
             let mut text = report::text::death(death, self.live_style);
             text.push('\n');
             self.say(&text);
@@ -158,7 +162,7 @@ impl Output {
     /// When the report should be saved next; `None` when there is nothing new, or it is being saved.
     pub(crate) fn save_at(&self) -> Option<Instant> {
         let wanted = self.unsaved && self.saving.is_none() && matches!(self.target, Some(Target::File(_)));
-        wanted.then(|| self.save_after.unwrap_or_else(Instant::now))
+        wanted.then_some(self.save_after)
     }
 
     /// Begins to save, on a thread of its own: a slow disk must not keep events waiting.
@@ -183,11 +187,11 @@ impl Output {
 
     fn finish_save(&mut self, result: Result<(anyhow::Result<()>, Duration), JoinError>) {
         let (result, took) = result.unwrap_or_else(|error| (Err(error.into()), SAVE_WITHIN));
-        self.save_after = Some(Instant::now() + (took * (SAVE_SHARE - 1)).min(SAVE_WITHIN));
+        self.save_after = Instant::now() + (took * (SAVE_SHARE - 1)).min(SAVE_WITHIN);
         if let Err(error) = result {
             self.unsaved = true;
             // Tried again at a decent distance: the disk may have room by then.
-            self.save_after = Some(Instant::now() + SAVE_WITHIN * 10);
+            self.save_after = Instant::now() + SAVE_WITHIN * 10;
             if !std::mem::replace(&mut self.save_failed, true) {
                 let failure = Failure::new(error)
                     .help("nothing is lost: it is tried again until the end, so make it possible until then");

@@ -57,6 +57,12 @@ impl Tracefs {
         Ok(Self { root, path: PathBuf::from("tracefs") })
     }
 
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The description of one tracepoint; `None` when this kernel does not have it.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What a process is, from its executable, command line, unit and ancestry; and who decided an act.
 
 use crate::model::report::Role;
+use crate::model::select;
 
 use super::process::{ProcId, Process};
 use super::table::Table;
@@ -151,18 +152,25 @@ fn doing(process: &Process) -> Doing {
         return Doing::PackageScript;
     }
     let base = base(process);
-    if SHELLS.contains(&base.as_str()) {
-        let args = process.image.cmdline.as_deref().unwrap_or_default();
-        let options = args.iter().skip(1).take_while(|arg| arg.starts_with('-'));
-        if options.clone().any(|arg| !arg.starts_with("--") && arg.contains('c')) {
-            return Doing::RunningCommand;
-        }
-        return if args.len() > 1 + options.count() { Doing::RunningScript } else { Doing::OwnBusiness };
+    let args = process.image.cmdline.as_deref().unwrap_or_default();
+    if SHELLS.contains(&base.as_str()) && args.first().is_none_or(|name| !HELPERS.contains(&basename(name))) {
+        // Options and a string, a descriptor, or nothing: only a file is a script.
+        return match select::script(process.image.exe.as_deref(), args) {
+            Some(_) => Doing::RunningScript,
+            None if args.len() > 1 && !waits_for_commands(args) => Doing::RunningCommand,
+            None => Doing::OwnBusiness,
+        };
     }
     if HELPERS.contains(&base.as_str()) || HELPERS.contains(&process.comm.to_text().as_str()) {
         return Doing::Helping;
     }
     Doing::OwnBusiness
+}
+
+/// `bash -i`, `zsh -l`: options only, none of which brings a command.
+fn waits_for_commands(args: &[String]) -> bool {
+    let brings = |arg: &String| !arg.starts_with('-') || (!arg.starts_with("--") && arg.contains('c'));
+    !args.iter().skip(1).any(brings)
 }
 
 /// A shell waiting for a person's commands.

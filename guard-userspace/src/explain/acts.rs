@@ -17,7 +17,7 @@ pub struct Act {
     last_ns: u64,
     /// Targets, in order; the first [`Act::TARGETS`] of them.
     pub targets: Vec<ProcId>,
-    pub count: usize,
+    pub count: u64,
     first: Mark,
 }
 

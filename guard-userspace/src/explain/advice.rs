@@ -6,7 +6,7 @@ use super::actors;
 use super::case::Case;
 use super::death::Scene;
 use super::story::Story;
-use super::words::bytes;
+use crate::model::units::bytes;
 
 /// One or two concrete next steps, or none.
 #[must_use]

@@ -21,7 +21,7 @@ use super::process::{ProcId, Process, SignalRun};
 use super::story::{self, Story, Teller};
 use super::table::Table;
 use super::timeline::reference;
-use super::words::{self, bytes};
+use crate::model::units::{self, bytes};
 
 /// What surrounds a death, read when it happened.
 #[derive(Clone, Debug, Default)]
@@ -103,10 +103,7 @@ fn doubt(scene: &Scene<'_>, case: &Case<'_>, finding: &mut Finding) -> Vec<Strin
     let lost = scene.losses.between(from.min(case.ending.at.t_ns), case.ending.at.t_ns);
     if lost > 0 {
         finding.confidence = finding.confidence.min(Confidence::Likely);
-        gaps.push(format!(
-            "{} lost around this death",
-            words::count(lost_count(lost), "event was", "events were")
-        ));
+        gaps.push(format!("{} lost around this death", units::counted(lost, "event was", "events were")));
     }
     if case.victim.history.forgotten > 0 && case.decisive.is_none() {
         gaps.push("it received so many different signals that the oldest were forgotten".to_owned());
@@ -120,10 +117,6 @@ fn doubt(scene: &Scene<'_>, case: &Case<'_>, finding: &mut Finding) -> Vec<Strin
         );
     }
     gaps
-}
-
-fn lost_count(lost: u64) -> usize {
-    usize::try_from(lost).unwrap_or(usize::MAX)
 }
 
 /// What `waitpid` would report, as far as it is known.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::report::{Actor, Death, Kind, Pattern, PatternKind};
 
-use super::words::duration;
+use crate::model::units::elapsed;
 
 /// Deaths further apart than this are not one loop.
 const LOOP_GAP_NS: i64 = 600_000_000_000;
@@ -39,8 +39,8 @@ fn restart_loop(name: &str, deaths: &[&Death]) -> Option<Pattern> {
     let text = format!(
         "{name} died {} times in {}, every {} or so{each}",
         deaths.len(),
-        duration(span),
-        duration(median_ns)
+        elapsed(span),
+        elapsed(median_ns)
     );
     Some(Pattern {
         kind: PatternKind::RestartLoop,

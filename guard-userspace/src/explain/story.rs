@@ -12,7 +12,8 @@ use super::case::Case;
 use super::causes::{self, Finding};
 use super::process::{Mark, ProcId, Process, SignalRun};
 use super::table::Table;
-use super::words::{self, duration, short};
+use super::words::{self, short};
+use crate::model::units;
 
 /// One step, in words, and the event behind it.
 #[derive(Clone, Debug)]
@@ -226,7 +227,7 @@ impl<'a> Teller<'a> {
                 let group = match (words::manner(story.finding.mechanism), others) {
                     (Some(manner), 0) => format!(", {manner}"),
                     (Some(manner), n) => {
-                        format!(", {manner} ({} more)", words::count(n, "process", "processes"))
+                        format!(", {manner} ({} more)", units::counted(n, "process", "processes"))
                     }
                     (None, _) => String::new(),
                 };
@@ -289,7 +290,7 @@ fn end(case: &Case<'_>) -> String {
     }
     let after = case
         .decisive
-        .map(|decisive| duration(case.ending.at.t_ns.saturating_sub(decisive.run.first.t_ns)))
+        .map(|decisive| units::elapsed(case.ending.at.t_ns.saturating_sub(decisive.run.first.t_ns)))
         .map_or_else(String::new, |after| format!(", {after} after it was asked to stop"));
     match case.exit_code() {
         Some(code) => format!("{victim} exited with code {code}{after}"),
@@ -308,7 +309,7 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
     let how = match (graceful, case.exit_code()) {
         (true, Some(code)) => {
             let after = case.ending.at.t_ns.saturating_sub(run.map_or(0, |run| run.first.t_ns));
-            format!("{victim} stopped by itself with exit code {code}, {} after", duration(after))
+            format!("{victim} stopped by itself with exit code {code}, {} after", units::elapsed(after))
         }
         (true, None) => format!("{victim} handled {signo} and then ended by it, after"),
         (false, _) => format!("{victim} died of {signo}:"),
@@ -421,7 +422,7 @@ fn because(table: &Table, case: &Case<'_>, story: &Story) -> String {
     }
     let (killer, via) = self::killer_of(table, killer, story);
     let before = story.act_at.map(|at| case.ending.at.t_ns.saturating_sub(at.t_ns));
-    let before = before.map_or_else(String::new, |ns| format!(" {} before", duration(ns)));
+    let before = before.map_or_else(String::new, |ns| format!(" {} before", units::elapsed(ns)));
     format!(", because {killer} {action}{before}{via}")
 }
 

@@ -52,6 +52,10 @@ impl Interpreter {
     /// `python -m`, a jar or class for java. `None` when the code is in the arguments, comes from standard
     /// input, or is the interpreter's own (`bun install`).
     pub(super) fn script<'a>(self, args: &[&'a str]) -> Option<&'a str> {
+        self.named_script(args).filter(|script| !is_descriptor(script))
+    }
+
+    fn named_script<'a>(self, args: &[&'a str]) -> Option<&'a str> {
         let mut args = Args { rest: args, options: self.options() };
         let first = args.positional()?;
         match self {
@@ -89,6 +93,11 @@ impl Interpreter {
             Self::Java => &options::JAVA,
         }
     }
+}
+
+/// `bash /dev/fd/3` and `bash <(...)` run what a descriptor holds; its number is no name.
+fn is_descriptor(script: &str) -> bool {
+    ["/dev/fd/", "/proc/self/fd/", "/dev/stdin"].iter().any(|place| script.starts_with(place))
 }
 
 struct Args<'a, 'b> {
@@ -185,6 +194,12 @@ impl<'a> Args<'a, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_descriptor_is_no_script() {
+        assert_eq!(Interpreter::Shell.script(&["/dev/fd/63"]), None);
+        assert_eq!(Interpreter::Shell.script(&["/dev/disk.sh"]), Some("/dev/disk.sh"));
+    }
 
     fn script(line: &str) -> Option<&str> {
         let args: Vec<&str> = line.split(' ').collect();

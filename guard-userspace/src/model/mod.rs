@@ -11,6 +11,7 @@ pub mod signal;
 pub mod text;
 pub mod time;
 pub mod unit;
+pub mod units;
 pub mod want;
 
 pub use event::{Event, Fact};

@@ -3,7 +3,6 @@
 pub mod escape;
 pub mod json;
 pub mod text;
-pub mod units;
 
 #[cfg(test)]
 pub(crate) mod sample;

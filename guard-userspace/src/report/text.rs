@@ -7,9 +7,10 @@ use std::io::{self, Write};
 
 pub(crate) use page::Page;
 
-use super::{Options, Report, Style, units};
+use super::{Options, Report, Style};
 use crate::model;
 use crate::model::report::Death;
+use crate::model::units;
 
 /// Plain words, 80 columns.
 #[derive(Debug)]

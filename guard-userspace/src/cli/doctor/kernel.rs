@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::maps::MapType;
 use aya::programs::ProgramType;
@@ -12,47 +12,22 @@ use guard_ebpf::Probe;
 
 use super::{About, Check, Lack, Verdict};
 use crate::collect::ebpf::{self, EbpfSource};
+use crate::collect::tracefs::Tracefs;
 use crate::collect::{CollectError, Source as _};
+use crate::report::escape::cut_middle;
 
-/// Where tracefs is mounted, by convention; the second is where it was before Linux 4.1.
-const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 pub(super) fn checks() -> Vec<Check> {
-    let tracefs = find_tracefs();
+    let tracefs = Tracefs::open().map_err(|error| lack(&error));
     let mut checks = vec![tracefs_check(&tracefs)];
     checks.extend(Probe::ALL.map(|probe| tracepoint(&tracefs, probe)));
     checks.extend([system_call(), ring_buffer(), tracing_programs(), btf(), saved_registers()]);
     checks
 }
 
-/// Where tracefs is.
-enum Tracefs {
-    Mounted(PathBuf),
-    /// The kernel has it and killtrace mounts it for itself; what is in it cannot be seen from here.
-    Unmounted,
-    Lack(Lack),
-}
-
-fn find_tracefs() -> Tracefs {
-    for path in TRACEFS.map(Path::new) {
-        match fs::read_dir(path.join("events")) {
-            Ok(_) => return Tracefs::Mounted(path.to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Tracefs::Lack(Lack::io(&path.display().to_string(), &error));
-            }
-            Err(_) => {}
-        }
-    }
-    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if known.lines().any(|line| line.split_whitespace().last() == Some("tracefs")) {
-        Tracefs::Unmounted
-    } else {
-        Tracefs::Lack(Lack::Absent("this kernel has no tracefs".to_owned()))
-    }
-}
-
-fn tracefs_check(tracefs: &Tracefs) -> Check {
+/// tracefs, mounted for this process alone where nobody else has mounted it.
+fn tracefs_check(tracefs: &Result<Tracefs, Lack>) -> Check {
     let about = About {
         name: "tracefs",
         required: true,
@@ -61,28 +36,25 @@ fn tracefs_check(tracefs: &Tracefs) -> Check {
         fix: "a kernel with these options; every distribution's has them",
     };
     about.tried(match tracefs {
-        Tracefs::Mounted(path) => Ok(path.display().to_string()),
-        Tracefs::Unmounted => Ok("not mounted; killtrace mounts it where only it can see it".to_owned()),
-        Tracefs::Lack(lack) => Err(lack.clone()),
+        // An own mount has no place in the file system.
+        Ok(tracefs) if tracefs.path().is_relative() => {
+            Ok("not mounted; killtrace mounts it for itself alone".to_owned())
+        }
+        Ok(tracefs) => Ok(tracefs.path().display().to_string()),
+        Err(lack) => Err(lack.clone()),
     })
 }
 
-fn tracepoint(tracefs: &Tracefs, probe: Probe) -> Check {
+fn tracepoint(tracefs: &Result<Tracefs, Lack>, probe: Probe) -> Check {
     let (category, name) = probe.tracepoint();
     let check = about_probe(probe).tried(match tracefs {
-        Tracefs::Mounted(root) => {
-            let format = root.join("events").join(category).join(name).join("format");
-            match fs::read_to_string(&format) {
-                Ok(_) => Ok("there".to_owned()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Err(Lack::Absent("this kernel has no such tracepoint".to_owned()))
-                }
-                Err(error) => Err(Lack::io(&format.display().to_string(), &error)),
-            }
-        }
-        Tracefs::Unmounted => Ok("looked at when tracefs is mounted".to_owned()),
-        Tracefs::Lack(Lack::Privileges(_)) => Err(Lack::Privileges("tracefs cannot be read".to_owned())),
-        Tracefs::Lack(Lack::Absent(_)) => Err(Lack::Absent("no tracefs".to_owned())),
+        Ok(tracefs) => match tracefs.format(category, name) {
+            Ok(Some(_)) => Ok("there".to_owned()),
+            Ok(None) => Err(Lack::Absent("this kernel has no such tracepoint".to_owned())),
+            Err(error) => Err(lack(&error)),
+        },
+        Err(Lack::Privileges(_)) => Err(Lack::Privileges("tracefs cannot be read".to_owned())),
+        Err(Lack::Absent(_)) => Err(Lack::Absent("no tracefs".to_owned())),
     });
     Check { name: name.to_owned(), ..check }
 }
@@ -121,7 +93,7 @@ fn system_call() -> Check {
     about.tried(match is_program_supported(ProgramType::SocketFilter) {
         Ok(true) => Ok("loads programs".to_owned()),
         Ok(false) => Err(Lack::Absent("loads no programs".to_owned())),
-        Err(error) => Err(refusal(&error)),
+        Err(error) => Err(lack(&error)),
     })
 }
 
@@ -136,7 +108,7 @@ fn ring_buffer() -> Check {
     about.tried(match is_map_supported(MapType::RingBuf) {
         Ok(true) => Ok("there".to_owned()),
         Ok(false) => Err(Lack::Absent("this kernel has none".to_owned())),
-        Err(error) => Err(refusal(&error)),
+        Err(error) => Err(lack(&error)),
     })
 }
 
@@ -154,7 +126,7 @@ fn tracing_programs() -> Check {
     about.tried(match is_program_supported(ProgramType::TracePoint) {
         Ok(true) => Ok("a tiny one was loaded".to_owned()),
         Ok(false) => Err(Lack::Absent("the kernel does not know this type of program (EINVAL)".to_owned())),
-        Err(error) => Err(refusal(&error)),
+        Err(error) => Err(lack(&error)),
     })
 }
 
@@ -189,7 +161,7 @@ fn saved_registers() -> Check {
     about.tried(match is_helper_supported(ProgramType::RawTracePoint, BpfHelper::BPF_FUNC_task_pt_regs) {
         Ok(true) => Ok("bpf_task_pt_regs".to_owned()),
         Ok(false) => Err(Lack::Absent("this kernel has no helper for them".to_owned())),
-        Err(error) => Err(refusal(&error)),
+        Err(error) => Err(lack(&error)),
     })
 }
 
@@ -216,20 +188,21 @@ pub(super) fn armed(so_far: Verdict) -> Check {
             lacks => format!("the real programs were loaded and attached; {}", lacks.join("; ")),
         }),
         Err(error @ CollectError::Privileges { .. }) => Err(Lack::Privileges(error.to_string())),
-        Err(error) => Err(Lack::Absent(format!("{:#}", anyhow::Error::new(error)))),
+        // The verifier's opinion can be a thousand lines long; why it refused is at the end.
+        Err(error) => Err(Lack::Absent(cut_middle(&format!("{:#}", anyhow::Error::new(error)), 400))),
     })
 }
 
 /// What the kernel answered, wherever in the error it is.
-fn refusal(error: &(dyn Error + 'static)) -> Lack {
+fn lack(error: &(dyn Error + 'static)) -> Lack {
     let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Lack::io("refused", error);
+    while let Some(this) = cause {
+        if let Some(io) = this.downcast_ref::<io::Error>() {
+            return Lack::io("refused", io);
         }
-        cause = error.source();
+        cause = this.source();
     }
-    Lack::Absent(format!("refused: {error}"))
+    Lack::Absent(error.to_string())
 }
 
 #[cfg(test)]
@@ -253,17 +226,24 @@ mod tests {
     }
 
     #[test]
-    fn tracepoints_are_looked_for_where_tracefs_is() {
-        let directory = tempfile::tempdir().unwrap();
-        let there = directory.path().join("events/signal/signal_generate");
-        fs::create_dir_all(&there).unwrap();
-        fs::write(there.join("format"), "name: signal_generate\n").unwrap();
-        let tracefs = Tracefs::Mounted(directory.path().to_owned());
-        assert_eq!(tracepoint(&tracefs, Probe::SignalGenerate).state, State::Ok);
-        assert_eq!(tracepoint(&tracefs, Probe::NewTask).state, State::Missing);
-        assert_eq!(tracepoint(&tracefs, Probe::SockState).state, State::Degraded);
-        let closed = Tracefs::Lack(Lack::Privileges("closed".to_owned()));
+    fn without_tracefs_every_tracepoint_lacks_what_it_lacks() {
+        let closed = Err(Lack::Privileges("closed".to_owned()));
+        assert_eq!(tracefs_check(&closed).state, State::NoPrivileges);
         assert_eq!(tracepoint(&closed, Probe::SignalGenerate).state, State::NoPrivileges);
-        assert_eq!(tracefs_check(&Tracefs::Unmounted).state, State::Ok);
+        let absent = Err(Lack::Absent("none".to_owned()));
+        assert_eq!(tracepoint(&absent, Probe::SignalGenerate).state, State::Missing);
+        assert_eq!(tracepoint(&absent, Probe::SockState).state, State::Degraded);
+    }
+
+    #[test]
+    fn a_refusal_for_lack_of_privileges_is_found_inside_an_error() {
+        let refused = CollectError::Tracefs(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(lack(&refused), Lack::Privileges("refused: Operation not permitted".to_owned()));
+        let absent = CollectError::Tracefs(io::Error::from_raw_os_error(libc::ENODEV));
+        assert!(matches!(lack(&absent), Lack::Absent(_)));
+        assert_eq!(
+            lack(&CollectError::NoTracingPrograms),
+            Lack::Absent(CollectError::NoTracingPrograms.to_string())
+        );
     }
 }

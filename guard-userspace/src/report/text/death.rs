@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use super::super::{escape, units};
+use super::super::escape;
 use super::page::Page;
 use crate::model::report::{
     Actor, AlsoDied, Ancestor, Cause, Confidence, Death, ExitStatus, Kind, Memory, Oom, OomScope,
     OtherSignal, ProcessRef, Role, Survivor, UnitScope,
 };
+use crate::model::units;
 
 /// Longest command line shown, in characters: enough to recognise it.
 const COMMAND_LINE: usize = 240;
+/// The same for a killer's parents, who are many.
+const ANCESTOR_LINE: usize = 100;
 /// Parents shown above a killer.
 const ANCESTORS: usize = 8;
 /// Entries shown of the lists that can grow long.
@@ -145,7 +148,7 @@ fn actor(page: &mut Page, label: &str, actor: &Actor, action: &str) {
         text.push_str(action);
     }
     page.field(label, &text);
-    if let Some(line) = command(actor.cmdline.as_deref(), &actor.name) {
+    if let Some(line) = command(actor.cmdline.as_deref(), &actor.name, COMMAND_LINE) {
         page.field("", &line);
     }
     let shown = if actor.ancestry.len() <= ANCESTORS + 1 { actor.ancestry.len() } else { ANCESTORS };
@@ -160,15 +163,15 @@ fn actor(page: &mut Page, label: &str, actor: &Actor, action: &str) {
 
 fn ancestor_line(ancestor: &Ancestor) -> String {
     let who = format!("{} (pid {})", ancestor.name, ancestor.pid);
-    match command(ancestor.cmdline.as_deref(), &ancestor.name) {
+    match command(ancestor.cmdline.as_deref(), &ancestor.name, ANCESTOR_LINE) {
         Some(line) => format!("{who}: {line}"),
         None => who,
     }
 }
 
 /// The command line, unless it says no more than the name.
-fn command(cmdline: Option<&[String]>, name: &str) -> Option<String> {
-    let line = escape::command_line(cmdline?, COMMAND_LINE);
+fn command(cmdline: Option<&[String]>, name: &str, limit: usize) -> Option<String> {
+    let line = escape::command_line(cmdline?, limit);
     (!line.is_empty() && line != name).then_some(line)
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use crate::model::time::Timestamp;
+use super::time::Timestamp;
 
 /// `14 ms`, `1.4 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`: two figures at most.
 #[must_use]
@@ -20,6 +20,12 @@ pub fn duration(duration: Duration) -> String {
         _ if seconds < 86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
         _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
     }
+}
+
+/// [`duration`] of nanoseconds.
+#[must_use]
+pub fn elapsed(ns: u64) -> String {
+    duration(Duration::from_nanos(ns))
 }
 
 /// One decimal below ten, none above; never rounded up to more than has passed.
