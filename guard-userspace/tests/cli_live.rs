@@ -438,6 +438,18 @@ fn live_run_keeps_the_commands_exit_status_and_output() {
 }
 
 #[test]
+fn live_run_tells_what_was_killed_and_not_what_was_done() {
+    if skipped() {
+        return;
+    }
+    let output = run(&["--", "sh", "-c", "sleep 0.01; sleep 1000 & kill -TERM $!; wait $!; false; exit 0"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(stderr.matches("Victim ").count(), 2, "one sleep and the shell:\n{stderr}");
+    assert!(stderr.contains("was killed by SIGTERM from sh"), "{stderr}");
+}
+
+#[test]
 fn live_run_sees_a_command_that_dies_at_once() {
     if skipped() {
         return;

@@ -122,6 +122,7 @@ impl Agent {
         self.absent = absent(&self.texts, &self.batch);
         self.turn()?;
         self.batch.shrink_to(BATCH_KEPT);
+        return_memory();
         Ok(())
     }
 
@@ -296,6 +297,15 @@ impl Recording {
                 .to_string(),
         );
         Self::Failed
+    }
+}
+
+/// Gives the system back what arming took: parsing the kernel's BTF leaves megabytes that glibc would keep.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no pointers are passed, and it is safe in any thread.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

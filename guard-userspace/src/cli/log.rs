@@ -25,7 +25,10 @@ pub(crate) fn init(verbose: u8) {
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.everybody || metadata.target().starts_with("killtrace")
+        let target = metadata.target();
+        // The loader tells every step it takes, which buries what the programs have to say.
+        let loader = target.starts_with("aya") && metadata.level() > Level::Warn;
+        target.starts_with("killtrace") || (self.everybody && !loader)
     }
 
     fn log(&self, record: &Record<'_>) {

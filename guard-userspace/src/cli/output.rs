@@ -11,7 +11,7 @@ use super::args::OutputArgs;
 use super::failure::Failure;
 use super::safe_file::SafeFile;
 use crate::model;
-use crate::model::report::Death;
+use crate::model::report::{Death, Kind};
 use crate::model::units;
 use crate::report::{self, Options, Report, Style};
 
@@ -141,10 +141,13 @@ impl Output {
         })
     }
 
-    /// Tells a death.
+    /// Tells a death. Of what a command started, not those that were no more than done: a test run starts
+    /// thousands, and the report has them all.
     pub(crate) fn death(&mut self, death: &Death) {
         self.unsaved = true;
-        if self.live.is_some() {
+        let done = death.cause.kind == Kind::Exited && death.exit.code == Some(0);
+        let untold = self.owner == Owner::Command && done && !death.victim.root;
+        if self.live.is_some() && !untold {
             let mut text = report::text::death(death, self.live_style);
             text.push('\n');
             self.say(&text);

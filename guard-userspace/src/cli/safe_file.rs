@@ -79,8 +79,9 @@ fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
     let made = tempfile::Builder::new().prefix(".killtrace-").suffix(".tmp").tempfile_in(directory);
     // Its errors name the temporary file, which is nobody's business.
     made.map_err(|error| {
-        let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
-        inner.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+        let text = error.to_string();
+        let cause = text.split(" at path ").next().unwrap_or(&text);
+        io::Error::new(error.kind(), cause)
     })
 }
 
@@ -174,5 +175,6 @@ mod tests {
         assert!(directory.to_string().contains("is a directory"), "{directory}");
         let below_a_file = SafeFile::check(Path::new("/etc/passwd/r.json")).unwrap_err();
         assert_eq!(below_a_file.code(), exit::USAGE);
+        assert!(!below_a_file.to_string().contains(".killtrace-"), "{below_a_file}");
     }
 }
