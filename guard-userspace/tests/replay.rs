@@ -50,7 +50,8 @@ fn every_recording_replays_into_its_expected_report() {
 
 #[test]
 fn every_expected_report_fits_the_schema() {
-    let schema = serde_json::from_str(&killtrace::report::json::schema()).expect("the schema is JSON");
+    let schema =
+        serde_json::from_str(&killtrace::report::json::schema().expect("a schema")).expect("it is JSON");
     let validator = jsonschema::validator_for(&schema).expect("a schema");
     for case in cases() {
         let report = fs::read_to_string(case.join("expected.json")).expect("a report");

@@ -36,14 +36,24 @@ pub(crate) fn run(name: &str, recording: &Path) -> anyhow::Result<()> {
     let path = case.join("events.jsonl");
     fs::write(&path, out)?;
     let small = recording::replay(&path)?;
-    ensure!(same(&whole, &small)?, "the smaller recording tells another story; {} is not usable", path.display());
+    ensure!(
+        same(&whole, &small)?,
+        "the smaller recording tells another story; {} is not usable",
+        path.display()
+    );
     for (format, file) in [("json", "expected.json"), ("text", "expected.txt")] {
         let writer = REPORTS.iter().find(|writer| writer.name() == format).context("no such format")?;
         let mut out = Vec::new();
         writer.write(&small, &Options { style: Style::PLAIN }, &mut out)?;
         fs::write(case.join(file), out)?;
     }
-    println!("{}: {} of {} events kept; now write {}", name, kept.len(), events.len(), case.join("truth.md").display());
+    println!(
+        "{}: {} of {} events kept; now write {}",
+        name,
+        kept.len(),
+        events.len(),
+        case.join("truth.md").display()
+    );
     Ok(())
 }
 

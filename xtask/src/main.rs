@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod bench;
+mod build_ebpf;
 mod counts;
 mod fixture;
 mod schema;
@@ -40,6 +41,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Compile the eBPF programs into the object that killtrace embeds
+    BuildEbpf(build_ebpf::Options),
     /// Make a replay case in tests/replay of a recording (`killtrace watch --events FILE`)
     Fixture {
         /// Name of the case: what died how, on which kernel
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Setup { ebpf } => setup::setup().and_then(|()| if ebpf { setup::setup_ebpf() } else { Ok(()) }),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Schema { check } => schema::run(check),
+        Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::Fixture { name, recording } => fixture::run(&name, &recording),
         Task::Bench { built } => bench::run(built),
     };

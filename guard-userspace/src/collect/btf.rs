@@ -90,7 +90,7 @@ impl<'a> Structs<'a> {
                 bits = bits.checked_add(offset)?;
                 start = self.structure(type_id);
             }
-            (bits % 8 == 0).then_some(bits / 8)
+            bits.is_multiple_of(8).then_some(bits / 8)
         })
     }
 
@@ -115,7 +115,7 @@ impl<'a> Structs<'a> {
             let packed = u32_at(self.types, member + 8)?;
             let (bit_size, offset) =
                 if has_bit_sizes { (packed >> 24, packed & 0x00ff_ffff) } else { (0, packed) };
-            if self.is_named(member_name, name) {
+            if !name.is_empty() && self.is_named(member_name, name) {
                 return (bit_size == 0).then_some((offset, type_id));
             }
             if self.is_named(member_name, "") && depth < MAX_DEPTH {

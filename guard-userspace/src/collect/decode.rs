@@ -193,12 +193,10 @@ fn oom_victim(record: &MarkVictim) -> OomVictim {
 }
 
 fn fork(record: &NewTask) -> Fork {
-    let child_tgid = known(record.child_tgid).unwrap_or_else(|| {
-        if record.clone_flags & CLONE_THREAD != 0 { record.header.tgid } else { record.child_tid }
-    });
+    let by_flags = if record.clone_flags & CLONE_THREAD != 0 { record.header.tgid } else { record.child_tid };
     Fork {
         child_tid: record.child_tid,
-        child_tgid,
+        child_tgid: known(record.child_tgid).unwrap_or(by_flags),
         clone_flags: record.clone_flags,
         ppid: known(record.ppid),
         ns_tgid: known(record.ns_tgid).filter(|_| record.ns_level > 0),
@@ -233,8 +231,8 @@ fn exec(bytes: &[u8]) -> Result<Exec, DecodeError> {
 }
 
 fn listen(record: &SockState) -> Result<Fact, DecodeError> {
-    let port = u16::try_from(record.port)
-        .map_err(|_| DecodeError::Field { field: "port", value: record.port.into() })?;
+    let unknown = DecodeError::Field { field: "port", value: record.port.into() };
+    let port = u16::try_from(record.port).ok().ok_or(unknown)?;
     Ok(Fact::Listen { port, listening: record.listening != 0 })
 }
 

@@ -199,7 +199,7 @@ impl Format {
             .ok_or("it has no ID line")?
             .trim()
             .parse()
-            .map_err(|_| "its ID is not a number")?;
+            .map_err(|error| format!("its ID is not a number: {error}"))?;
         let fields = text
             .lines()
             .filter_map(|line| line.trim_start().strip_prefix("field:"))
@@ -216,7 +216,7 @@ impl Format {
 }
 
 impl Field {
-    /// `__data_loc char[] filename;	offset:8;	size:4;	signed:0;`
+    /// `__data_loc char[] filename; offset:8; size:4; signed:0;`, with tabs between the parts.
     fn parse(line: &str) -> Option<Self> {
         let mut parts = line.split(';').map(str::trim);
         let declaration = parts.next()?;

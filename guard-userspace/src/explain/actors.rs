@@ -178,30 +178,25 @@ fn interactive_shell(process: &Process) -> bool {
     SHELLS.contains(&base(process).trim_start_matches('-')) && doing(process) == Doing::OwnBusiness
 }
 
-/// Who decided an act that `killer` carried out: up from helpers, `sh -c` and package scripts to the script or
-/// program that started them.
+/// Who decided an act that `killer` carried out: up from helpers and `sh -c` to the package script, the script
+/// or the program that started them; from scripts only to scripts further up, for whoever merely started a
+/// script did not write what it does.
 #[must_use]
 pub fn decider(table: &Table, killer: ProcId) -> ProcId {
+    let Some(first) = table.get(killer) else { return killer };
     let mut decided = killer;
-    let mut at = table.get(killer).map_or(Doing::OwnBusiness, doing);
+    let mut scripted = false;
+    let mut at = doing(first);
     for parent in table.ancestors(killer) {
-        if parent.tgid <= 1 || at == Doing::OwnBusiness {
+        if at == Doing::OwnBusiness || parent.tgid <= 1 || hosts(table, parent) {
             break;
         }
-        let above = doing(parent);
-        let climb = match (&at, &above) {
-            // A script or package script is a decision of its own: only another one above it goes deeper.
-            (Doing::RunningScript | Doing::PackageScript, Doing::OwnBusiness | Doing::Helping) => false,
-            // What a helper or `sh -c` does was decided above, unless above is a daemon that merely hosts it.
-            _ => !hosts(table, parent),
-        };
-        if !climb {
-            break;
+        scripted |= matches!(at, Doing::RunningScript | Doing::PackageScript);
+        at = doing(parent);
+        if !scripted || matches!(at, Doing::RunningScript | Doing::PackageScript) {
+            decided = parent.id;
         }
-        decided = parent.id;
-        at = above;
     }
-    // `sh -c` that a script was started from decides nothing by itself.
     decided
 }
 

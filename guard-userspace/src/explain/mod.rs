@@ -65,7 +65,7 @@ pub struct Explainer {
 struct Pending {
     id: ProcId,
     due_ns: u64,
-    /// Without a status, taskstats or SIGCHLD may still bring one.
+    /// Without a status, taskstats or SIGCHLD may still bring one, and the collector its answers.
     last_chance_ns: u64,
     surroundings: Surroundings,
 }
@@ -150,6 +150,7 @@ impl Explainer {
                 }
             }
             Change::Changed(id) => self.changed(id, &event.fact),
+            Change::Moved(id) => self.moved(id),
             Change::Signalled(id) => self.signalled(id),
             Change::OomMarked(id) => self.oom_marked(id, event),
             Change::Died(id) => self.died(id),
@@ -178,6 +179,16 @@ impl Explainer {
             self.timeline.exec(process);
         }
         if process.tree.is_some() && process.alive() && !process.read && (is_exec || matched) {
+            self.wants.push(Want::Process(process.tgid));
+        }
+    }
+
+    /// A process is in another cgroup: what is known of its cgroups is old.
+    fn moved(&mut self, id: ProcId) {
+        let selects_by_cgroup = !self.selectors.cgroups.is_empty() || !self.selectors.units.is_empty();
+        let Some(process) = self.table.get_mut(id) else { return };
+        process.read = false;
+        if process.alive() && (process.tree.is_some() || selects_by_cgroup) {
             self.wants.push(Want::Process(process.tgid));
         }
     }
@@ -257,7 +268,6 @@ impl Explainer {
             .into_iter()
             .filter(|&id| self.table.get(id).is_some_and(process::Process::alive))
             .collect();
-        self.wants.push(Want::MachineMemory);
         let cgroups: Option<Cgroups> = process.image.cgroups.as_deref().cloned();
         self.wants.extend(cgroups.map(Want::CgroupMemory));
         let pids: Vec<u32> =
@@ -265,6 +275,8 @@ impl Explainer {
         if !pids.is_empty() {
             self.wants.push(Want::Survivors(pids));
         }
+        // Last: its answer says that all have been given.
+        self.wants.push(Want::MachineMemory);
         self.pending.push_back(Pending {
             id,
             due_ns: ending.at.t_ns.saturating_add(Self::SETTLE_NS),
@@ -303,12 +315,10 @@ impl Explainer {
     /// Answers the deaths whose late facts have had their time.
     fn settle(&mut self, now_ns: u64) {
         while let Some(pending) = self.pending.front() {
-            let known = self
-                .table
-                .get(pending.id)
-                .and_then(|process| process.ending)
-                .is_some_and(|ending| ending.status.is_some());
-            if now_ns < if known { pending.due_ns } else { pending.last_chance_ns } {
+            let ending = self.table.get(pending.id).and_then(|process| process.ending);
+            let complete =
+                ending.is_some_and(|ending| ending.status.is_some()) && pending.surroundings.memory.is_some();
+            if now_ns < if complete { pending.due_ns } else { pending.last_chance_ns } {
                 return;
             }
             if let Some(pending) = self.pending.pop_front() {
@@ -369,7 +379,13 @@ impl Explainer {
 
     /// What the collector should read now, since the last call.
     pub fn take_wants(&mut self) -> Vec<Want> {
-        std::mem::take(&mut self.wants)
+        let mut wants: Vec<Want> = Vec::with_capacity(self.wants.len());
+        for want in self.wants.drain(..) {
+            // Many events may ask the same; the last place keeps the order in which answers complete a death.
+            wants.retain(|known| *known != want);
+            wants.push(want);
+        }
+        wants
     }
 
     /// Deaths answered since the last call, in order.

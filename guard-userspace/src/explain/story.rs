@@ -194,7 +194,8 @@ impl<'a> Teller<'a> {
             Kind::KilledBySelf => format!("{victim} sent {signo} to itself"),
             Kind::OomKill => format!("the kernel's OOM killer chose {victim} and sent it {signo}"),
             Kind::TtyHangup if story.finding.killer.is_some() => {
-                format!("{by} closed or hung up {terminal}, and the kernel sent {signo} to {victim}")
+                let verb = if story.finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
+                format!("{by} {verb} {terminal}, and the kernel sent {signo} to {victim}")
             }
             Kind::TtyHangup => format!("{terminal} hung up, and the kernel sent {signo} to {victim}"),
             Kind::TtyKeyboard if story.finding.killer.is_some() => {
@@ -268,7 +269,10 @@ impl Story {
 fn action(finding: &Finding, run: &SignalRun, target: &Process) -> String {
     let target = target.label();
     match finding.kind {
-        Kind::TtyHangup => format!("closed or hung up the terminal of {target}"),
+        Kind::TtyHangup if finding.mechanism == Mechanism::TtyIoctl => {
+            format!("hung up the terminal of {target}")
+        }
+        Kind::TtyHangup => format!("closed the terminal of {target}"),
         Kind::TtyKeyboard => format!("typed into the terminal of {target}"),
         Kind::CgroupKill => format!("wrote to the cgroup.kill of {target}"),
         Kind::Debugger => format!("killed {target} through ptrace"),
@@ -309,9 +313,9 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
     let how = match (graceful, case.exit_code()) {
         (true, Some(code)) => {
             let after = case.ending.at.t_ns.saturating_sub(run.map_or(0, |run| run.first.t_ns));
-            format!("{victim} stopped by itself with exit code {code}, {} after", units::elapsed(after))
+            format!("{victim} exited with code {code}, {} after", units::elapsed(after))
         }
-        (true, None) => format!("{victim} handled {signo} and then ended by it, after"),
+        (true, None) => format!("{victim} handled {signo} and then died of it, after"),
         (false, _) => format!("{victim} died of {signo}:"),
     };
     let origin = finding.because_of.and_then(|id| table.get(id)).map(Process::label);
@@ -323,11 +327,22 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
             let (killer, via) = killer(table, story);
             let act = match words::manner(finding.mechanism) {
                 Some(manner) => format!("sent {signo} {manner}"),
-                None if graceful => format!("asked it to with {signo}"),
                 None => format!("sent {signo}"),
             };
             if graceful {
-                format!("{how} {killer} {act}{via}.")
+                let all = words::manner(finding.mechanism)
+                    .map_or_else(String::new, |manner| format!(", sent {manner}"));
+                let after = case.ending.at.t_ns.saturating_sub(run.map_or(0, |run| run.first.t_ns));
+                let comma = if via.is_empty() && all.is_empty() { "" } else { "," };
+                let ended = match (case.exit_code(), case.death_signal()) {
+                    (Some(code), _) => format!("exited with code {code}"),
+                    (None, Some(signo)) => format!("died of {signo}"),
+                    (None, None) => "ended".to_owned(),
+                };
+                format!(
+                    "{victim} was asked to stop with {signo} by {killer}{via}{all}{comma} and {ended} {} later.",
+                    units::elapsed(after)
+                )
             } else if finding.mechanism == Mechanism::Kill || words::manner(finding.mechanism).is_none() {
                 format!("{victim} was killed by {signo} from {killer}{via}.")
             } else {
@@ -340,7 +355,16 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
         Kind::KilledBySelf => format!("{victim} ended itself: it sent {signo} to itself."),
         Kind::Crashed => format!("{victim} crashed with {signo}: {}.", words::fault(signo, finding.detail)),
         Kind::OomKill => format!("{victim} was killed by the kernel's OOM killer"),
-        Kind::TtyHangup => format!("{how} its terminal hung up{why_origin}."),
+        Kind::TtyHangup => {
+            match story.killer.filter(|_| finding.because_of.is_none()).and_then(|id| table.get(id)) {
+                Some(closer) => {
+                    let verb = if finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
+                    let (closer, via) = killer_of(table, closer, story);
+                    format!("{how} its terminal was {verb} by {closer}{via}.")
+                }
+                None => format!("{how} its terminal hung up{why_origin}."),
+            }
+        }
         Kind::TtyKeyboard => {
             let key = if signo == Signo::QUIT { "Ctrl-\\" } else { "Ctrl-C" };
             match story.killer.and_then(|id| table.get(id)) {

@@ -30,6 +30,8 @@ pub enum Change {
     Born(ProcId),
     /// A process became another program, or /proc told something new about it.
     Changed(ProcId),
+    /// A process was moved to another cgroup.
+    Moved(ProcId),
     /// A signal was generated for a process.
     Signalled(ProcId),
     /// The OOM killer marked a process.
@@ -143,6 +145,7 @@ impl Table {
                 }
                 Change::OomMarked(id)
             }
+            Fact::CgroupAttach { tid, .. } => self.by_tid(*tid).map_or(Change::Nothing, Change::Moved),
             Fact::Exit(exit) => self.exit(at, event.current, exit),
             Fact::Taskstats(stats) => {
                 let id = stats.tgid.and_then(|tgid| self.by_tid(tgid)).or_else(|| self.by_tid(stats.tid));

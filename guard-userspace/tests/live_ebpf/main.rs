@@ -1,0 +1,14 @@
+//! The eBPF backend against the running kernel: processes whose fate the test knows, and what was reported.
+//!
+//! Nearly everything runs twice, with the kernel's BTF and as if it had none.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
+mod processes;
+mod rare;
+mod signals;
+mod source;
+mod support;

@@ -1,0 +1,142 @@
+//! The source itself: losses, wakeups, diagnostics, privileges.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use killtrace::collect::ebpf::{EbpfSource, Options};
+use killtrace::collect::{CollectError, Source};
+use killtrace::model::{Event, Fact};
+
+use crate::support::{Child, Watch, both_ways, kill, privileged};
+
+/// Keeps what is logged.
+struct Memory(Mutex<Vec<String>>);
+
+impl log::Log for Memory {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+static LOGGED: Memory = Memory(Mutex::new(vec![]));
+
+#[test]
+fn live_lost_records_are_counted() {
+    if !privileged() {
+        return;
+    }
+    const SENT: usize = 5_000;
+    let mut watch = Watch::open(&Options { ring_bytes: 64 << 10, ..Options::default() });
+    let child = Child::fork(|| {
+        // SAFETY: signals to itself that it ignores.
+        unsafe {
+            libc::signal(libc::SIGUSR2, libc::SIG_IGN);
+            for _ in 0..SENT {
+                libc::kill(libc::getpid(), libc::SIGUSR2);
+            }
+        }
+        0
+    });
+    let tgid = child.tgid();
+    assert_eq!(child.wait(), 0);
+    watch.source.drain(&mut watch.events).unwrap();
+    watch.source.drain_losses(&mut watch.events).unwrap();
+    let seen = watch.events.iter().filter(|event| match event.fact {
+        Fact::Signal(signal) => signal.target_tid == tgid && signal.signo == libc::SIGUSR2,
+        _ => false,
+    });
+    let lost: u64 = watch
+        .events
+        .iter()
+        .filter_map(|event| match &event.fact {
+            Fact::Lost { probe, count } if probe == "signal_generate" => Some(*count),
+            _ => None,
+        })
+        .sum();
+    let (seen, lost) = (seen.count(), usize::try_from(lost).unwrap());
+    assert!(seen > 100 && lost > 100, "{seen} seen, {lost} lost");
+    assert!(seen + lost >= SENT, "{seen} seen, {lost} lost");
+    let before = watch.events.len();
+    watch.source.drain_losses(&mut watch.events).unwrap();
+    assert!(watch.events[before..].iter().all(|event| match &event.fact {
+        Fact::Lost { count, .. } => usize::try_from(*count).unwrap() < lost,
+        _ => true,
+    }));
+}
+
+#[test]
+fn live_a_death_wakes_the_reader() {
+    both_ways(|watch| {
+        let child = Child::sleeping();
+        let (tgid, pid) = (child.tgid(), child.0);
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            kill(pid, libc::SIGKILL);
+            child.wait()
+        });
+        let start = Instant::now();
+        let dead = |events: &[Event]| {
+            events.iter().any(|event| {
+                matches!(event.fact, Fact::Exit(_))
+                    && event.current.is_some_and(|current| current.tid == tgid)
+            })
+        };
+        while !dead(&watch.events) {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&watch.source.fd());
+            let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            // SAFETY: one descriptor, open as long as the source.
+            assert_eq!(unsafe { libc::poll(&mut poll, 1, 5_000) }, 1, "nothing woke the reader");
+            watch.source.drain(&mut watch.events).unwrap();
+        }
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(killer.join().unwrap(), libc::SIGKILL);
+    });
+}
+
+#[test]
+fn live_the_programs_diagnostics_reach_the_log() {
+    if !privileged() {
+        return;
+    }
+    log::set_logger(&LOGGED).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    for hide_btf in [false, true] {
+        let mut watch =
+            Watch::open(&Options { hide_btf, verbose: true, ring_bytes: 4096, ..Options::default() });
+        assert!(watch.source.log_fd().is_some());
+        for _ in 0..50 {
+            Child::fork(|| 0).wait();
+        }
+        watch.source.flush_log();
+        let logged = LOGGED.0.lock().unwrap();
+        assert!(logged.iter().any(|line| line.contains("ring buffer full")), "{logged:?}");
+        drop(logged);
+        LOGGED.0.lock().unwrap().clear();
+    }
+}
+
+#[test]
+fn live_missing_capabilities_are_named() {
+    if !privileged() {
+        return;
+    }
+    // Capabilities belong to a thread.
+    let error = std::thread::spawn(|| {
+        let header: [u32; 2] = [0x2008_0522, 0];
+        let none = [0_u32; 6];
+        // SAFETY: version 3 of the call takes two sets of three words.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) }, 0);
+        EbpfSource::open(&Options::default()).unwrap_err()
+    });
+    let CollectError::Privileges { missing } = error.join().unwrap() else { panic!() };
+    assert!(
+        missing.contains(&"CAP_BPF".to_owned()) && missing.contains(&"CAP_PERFMON".to_owned()),
+        "{missing:?}"
+    );
+}
