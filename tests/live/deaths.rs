@@ -4,7 +4,7 @@ use std::process::Command;
 
 use killtrace::model::report::{Confidence, Death, Kind, Mechanism};
 use killtrace_tests::{
-    Outcome, Truth, Victim, Watch, ancestry, cmdline, live, strike, strike_thread, victim_path,
+    Outcome, Truth, Victim, Watch, ancestry, cmdline, live, strike, strike_thread, striker_path,
 };
 use nix::libc;
 
@@ -34,7 +34,7 @@ fn kind(death: &Death) -> (Kind, Confidence) {
 fn assert_killer(death: &Death, pid: u32, args: &[&str]) {
     let killer = death.killer.as_ref().unwrap_or_else(|| panic!("no killer: {}", death.summary));
     assert_eq!(killer.pid, pid, "{}", death.summary);
-    let mut expected = vec![victim_path().display().to_string()];
+    let mut expected = vec![striker_path().display().to_string()];
     expected.extend(args.iter().map(|&arg| arg.to_owned()));
     assert_eq!(killer.cmdline.as_ref(), Some(&expected), "{}", death.summary);
     let own = cmdline(std::process::id()).expect("this test is alive").join(" ");
@@ -119,7 +119,7 @@ fn live_a_killer_that_lives_a_millisecond_is_known() {
         assert_eq!(kind(&death), (Kind::KilledByProcess, Confidence::Certain), "{}", death.summary);
         assert_eq!(death.cause.mechanism, Mechanism::Kill, "{}", death.summary);
         assert!(!death.cause.graceful, "{}", death.summary);
-        assert_killer(&death, killer, &["strike", &pid.to_string(), &signo.to_string()]);
+        assert_killer(&death, killer, &["kill", &pid.to_string(), &signo.to_string()]);
         let sender = death.sender.as_ref().expect("a signal was sent");
         assert!(!sender.kernel, "{}", death.summary);
         assert_eq!(sender.current.as_ref().map(|current| current.pid), Some(killer));
@@ -139,7 +139,7 @@ fn live_a_caught_signal_and_a_later_exit_are_a_graceful_kill() {
         let (_, death) = report_of(watch, pid, truth);
         assert_eq!(death.cause.kind, Kind::KilledByProcess, "{}", death.summary);
         assert!(death.cause.graceful, "{}", death.summary);
-        assert_killer(&death, killer, &["strike", &pid.to_string(), "15"]);
+        assert_killer(&death, killer, &["kill", &pid.to_string(), "15"]);
         assert!(death.summary.contains("SIGTERM"), "{}", death.summary);
     }
 }
@@ -196,7 +196,7 @@ fn live_a_group_kill_is_one_act() {
         let death = outcome.death(*member);
         assert_eq!(kind(death), (Kind::KilledByProcess, Confidence::Certain), "{}", death.summary);
         assert_eq!(death.cause.mechanism, Mechanism::KillGroup, "{}", death.summary);
-        assert_killer(death, killer, &["strike", &group.to_string(), "9"]);
+        assert_killer(death, killer, &["kill", &group.to_string(), "9"]);
     }
     let also: Vec<u32> = death.aftermath.also_died.iter().map(|other| other.pid).collect();
     assert!(members.iter().all(|member| also.contains(member)), "{also:?} lacks some of {members:?}");
@@ -215,7 +215,7 @@ fn live_a_signal_at_one_thread_ends_the_process() {
     let (outcome, death) = report_of(watch, pid, truth);
     assert_eq!(kind(&death), (Kind::KilledByProcess, Confidence::Certain), "{}", death.summary);
     assert_eq!(death.cause.mechanism, Mechanism::Tkill, "{}", death.summary);
-    assert_killer(&death, killer, &["strike-thread", &middle.to_string(), "9"]);
+    assert_killer(&death, killer, &["tkill", &middle.to_string(), "9"]);
     let of_threads = outcome.report.deaths.iter().filter(|death| victim.facts.contains(&death.victim.pid));
     assert_eq!(of_threads.count(), 0, "a thread is no process");
 }

@@ -19,5 +19,5 @@ pub use procs::{children, cmdline, comm, eventually, free_port, listener, namesp
 pub use sandbox::Sandbox;
 pub use terminal::Terminal;
 pub use under_test::{Outcome, Watch, ancestry};
-pub use victim::{Truth, Victim, strike, strike_thread, victim_path};
+pub use victim::{Truth, Victim, strike, strike_thread, striker_path, victim_path};
 pub use vite::Vite;

@@ -41,6 +41,17 @@ fn build() -> PathBuf {
     profile_dir.join("killtrace")
 }
 
+/// Where a watch writes; kept, and told, with `KILLTRACE_KEEP` set.
+fn temporary_dir() -> TempDir {
+    let mut dir =
+        tempfile::Builder::new().prefix("kt-watch-").tempdir().expect("cannot make a temporary directory");
+    if std::env::var_os("KILLTRACE_KEEP").is_some() {
+        dir.disable_cleanup(true);
+        println!("--- kept: {}", dir.path().display());
+    }
+    dir
+}
+
 /// A running `killtrace watch`.
 #[derive(Debug)]
 pub struct Watch {
@@ -55,10 +66,7 @@ impl Watch {
     /// When it does not.
     #[must_use]
     pub fn start(selectors: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("kt-watch-")
-            .tempdir()
-            .expect("cannot make a temporary directory");
+        let dir = temporary_dir();
         let file = |name: &str| {
             File::create(dir.path().join(name)).expect("cannot write to the temporary directory")
         };
@@ -131,10 +139,6 @@ impl Drop for Watch {
             for name in ["stderr", "stdout"] {
                 let said = fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
                 println!("--- killtrace's {name}:\n{said}");
-            }
-            if std::env::var_os("KILLTRACE_KEEP").is_some() {
-                self.dir.disable_cleanup(true);
-                println!("--- kept: {}", self.dir.path().display());
             }
         }
         let _ = self.child.kill();
@@ -211,6 +215,14 @@ impl Outcome {
             let pairs = live.lines().zip(replayed.lines());
             let differing: Vec<_> = pairs.filter(|(live, replayed)| live != replayed).take(5).collect();
             panic!("the replay differs; lines live and replayed: {differing:#?}\n{:?}", self.summaries());
+        }
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("--- killtrace's stderr:\n{}--- killtrace's stdout:\n{}", self.stderr, self.stdout);
         }
     }
 }

@@ -11,9 +11,22 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// When it has not been built.
 #[must_use]
 pub fn victim_path() -> PathBuf {
+    program("victim")
+}
+
+/// The `striker` program of this crate, whose first argument is the system call to use.
+///
+/// # Panics
+/// When it has not been built.
+#[must_use]
+pub fn striker_path() -> PathBuf {
+    program("striker")
+}
+
+fn program(name: &str) -> PathBuf {
     // Beside the `deps` directory that holds the test binary.
     let test = std::env::current_exe().expect("a running program has a path");
-    let path = test.ancestors().nth(2).expect("test binaries live in target/PROFILE/deps").join("victim");
+    let path = test.ancestors().nth(2).expect("test binaries live in target/PROFILE/deps").join(name);
     assert!(path.exists(), "{} is missing: cargo builds it with the tests", path.display());
     path
 }
@@ -85,7 +98,7 @@ impl From<ExitStatus> for Truth {
 /// # Panics
 /// When it could not.
 pub fn strike(pid: i32, signo: i32) -> u32 {
-    run_striker(&["strike", &pid.to_string(), &signo.to_string()])
+    run_striker(&["kill", &pid.to_string(), &signo.to_string()])
 }
 
 /// Like [`strike`], at one thread.
@@ -93,11 +106,11 @@ pub fn strike(pid: i32, signo: i32) -> u32 {
 /// # Panics
 /// When it could not.
 pub fn strike_thread(tid: u32, signo: i32) -> u32 {
-    run_striker(&["strike-thread", &tid.to_string(), &signo.to_string()])
+    run_striker(&["tkill", &tid.to_string(), &signo.to_string()])
 }
 
 fn run_striker(args: &[&str]) -> u32 {
-    let mut striker = Command::new(victim_path()).args(args).spawn().expect("cannot start the striker");
+    let mut striker = Command::new(striker_path()).args(args).spawn().expect("cannot start the striker");
     let pid = striker.id();
     let status = striker.wait().expect("a child can be waited for");
     assert!(status.success(), "the striker failed: {status}");

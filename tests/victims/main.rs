@@ -1,4 +1,4 @@
-//! Small programs that die in known ways, and small programs that kill.
+//! Small programs that die in known ways.
 //!
 //! `victim WAY [ARGS]`. Those that wait print `ready` and their own facts first; all of them end by themselves
 //! after a minute, so that a test that fails leaves nothing behind.
@@ -8,6 +8,7 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -37,11 +38,6 @@ fn main() {
         ["threads"] => threads(),
         ["group", members] => group(number(members)),
         ["leave-orphan"] => leave_orphan(),
-        ["strike", pid, signo] => strike(number(pid), number(signo)),
-        ["strike-thread", tid, signo] => strike_thread(number(tid), number(signo)),
-        ["flood", pid, signo, per_second, seconds] => {
-            flood(number(pid), number(signo), number(per_second), number(seconds));
-        }
         ["hold", mib] => hold(number(mib)),
         ["eat", step_mib] => eat(number(step_mib)),
         ["reap"] => reap(),
@@ -93,15 +89,21 @@ fn ignore_term(code: i32) {
     std::process::exit(code);
 }
 
-extern "C" fn noted(_: libc::c_int) {}
+static NOTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn noted(_: libc::c_int) {
+    NOTED.store(true, Ordering::Relaxed);
+}
 
 /// Handles SIGTERM and exits with `code` in its own time.
 fn exit_on_term(code: i32) {
     handle(Signal::SIGTERM, SigHandler::Handler(noted));
     ready(&[]);
-    // `pause` returns when a handler has run; std's sleep would go on sleeping.
-    // SAFETY: no arguments, no memory.
-    unsafe { libc::pause() };
+    // Not `pause`: the signal may have come already.
+    let start = std::time::Instant::now();
+    while !NOTED.load(Ordering::Relaxed) && start.elapsed() < LIFETIME {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     std::thread::sleep(Duration::from_millis(30));
     std::process::exit(code);
 }
@@ -157,33 +159,6 @@ fn child(body: impl FnOnce()) -> u32 {
             std::process::exit(0);
         }
     }
-}
-
-/// Sends one signal and is gone a moment later.
-fn strike(pid: i32, signo: i32) {
-    // SAFETY: plain numbers; the test that runs this owns the target.
-    assert_eq!(unsafe { libc::kill(pid, signo) }, 0, "kill: {}", Errno::last());
-}
-
-fn strike_thread(tid: i32, signo: i32) {
-    // SAFETY: plain numbers; the test that runs this owns the target.
-    assert_eq!(unsafe { libc::syscall(libc::SYS_tkill, tid, signo) }, 0, "tkill: {}", Errno::last());
-}
-
-/// Sends `per_second` signals a second for `seconds`, evenly, and prints how many it sent.
-fn flood(pid: i32, signo: i32, per_second: u64, seconds: u64) {
-    let start = std::time::Instant::now();
-    let total = per_second * seconds;
-    let mut sent = 0;
-    while sent < total && start.elapsed().as_secs() < seconds {
-        let elapsed_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let due = (elapsed_ns / 1000 * per_second / 1_000_000).min(total);
-        while sent < due {
-            strike(pid, signo);
-            sent += 1;
-        }
-    }
-    println!("sent {sent} in {} ms", start.elapsed().as_millis());
 }
 
 /// Keeps some memory, and does nothing with it.

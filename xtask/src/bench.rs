@@ -45,6 +45,7 @@ impl Row {
 pub(crate) struct Programs {
     killtrace: PathBuf,
     victim: PathBuf,
+    striker: PathBuf,
 }
 
 /// Measures everything and prints a table.
@@ -97,12 +98,19 @@ fn build() -> Result<Programs> {
     };
     let killtrace = find("killtrace").context("cargo built no killtrace")?;
     let victim = find("victim").context("cargo built no victim")?;
-    Ok(Programs { killtrace, victim })
+    let striker = find("striker").context("cargo built no striker")?;
+    Ok(Programs { killtrace, victim, striker })
 }
 
 impl Programs {
     fn victim(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.victim);
+        command.args(args);
+        command
+    }
+
+    fn striker(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.striker);
         command.args(args);
         command
     }

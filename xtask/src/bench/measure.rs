@@ -38,7 +38,7 @@ pub(super) fn verdict(programs: &Programs) -> Result<Vec<Row>> {
         let mut victim = ready(&mut programs.victim(&["wait"]))?;
         let (pid, signo) = (victim.id(), libc::SIGKILL.to_string());
         let killed = Instant::now();
-        crate::shell::run(&mut programs.victim(&["strike", &pid.to_string(), &signo]))?;
+        crate::shell::run(&mut programs.striker(&["kill", &pid.to_string(), &signo]))?;
         victim.wait().context("cannot wait for the victim")?;
         session.until_printed(pid)?;
         times.push(killed.elapsed());
@@ -59,7 +59,7 @@ pub(super) fn load(programs: &Programs) -> Result<Vec<Row>> {
     let before = session.cpu_ticks()?;
     let (signo, rate, seconds) =
         (libc::SIGUSR1.to_string(), FLOOD_PER_SECOND.to_string(), FLOOD_SECONDS.to_string());
-    let flood = programs.victim(&["flood", &pid, &signo, &rate, &seconds]).output();
+    let flood = programs.striker(&["flood", &pid, &signo, &rate, &seconds]).output();
     let flood = String::from_utf8(flood.context("cannot run the flood")?.stdout).context("it prints text")?;
     let ticks = session.cpu_ticks()? - before;
     victim.kill().context("cannot end the victim")?;
