@@ -68,7 +68,7 @@ offsets! {
     /// Members of `struct pt_regs`, from BTF: the number and arguments of the system call in progress.
     RegsFields {
         nr, arg0, arg1, arg2,
-        /// A word that tells a 32-bit system call, in the registers (arm64 `pstate`).
+        /// A 64-bit word that tells a 32-bit system call, in the registers (arm64 `pstate`).
         compat_word,
     }
 }

@@ -1,14 +1,14 @@
 //! `fixture`: a recording from a real kernel becomes a replay case.
 //!
-//! A recording holds every process of the machine it was made on. What the report does not rest on is left out,
-//! and names of the machine are replaced; the report must stay the same but for its count of events.
+//! A recording holds every process of the machine it was made on. Names of that machine are replaced, and what the
+//! report does not rest on is left out; the report must stay the same but for its count of events.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use killtrace::model::event::{Event, Fact};
+use killtrace::model::event::{Event, Fact, ProcessFacts};
 use killtrace::model::{Header, Report};
 use killtrace::recording;
 use killtrace::report::{Options, REPORTS, Style};
@@ -18,43 +18,88 @@ use serde_json::Value;
 pub(crate) fn run(name: &str, recording: &Path) -> anyhow::Result<()> {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/replay").join(name);
     fs::create_dir_all(&case)?;
-    let whole = recording::replay(recording)?;
     let text = fs::read_to_string(recording)?;
     let mut lines = text.lines();
     let header: Header = serde_json::from_str(lines.next().context("the recording is empty")?)?;
-    let events: Vec<Event> =
+    let mut events: Vec<Event> =
         lines.map(serde_json::from_str).collect::<Result<_, _>>().context("an event of the recording")?;
-    let cast = cast(&whole, &events);
-    let kept: Vec<&Event> = events.iter().filter(|event| concerns(event, &cast)).collect();
+    let host = host_processes(&events);
+    events.iter_mut().for_each(|event| rename(event, &host));
+    let header = anonymous(header);
 
-    let mut out = scrub(&serde_json::to_string(&anonymous(header))?);
-    out.push('\n');
-    for event in &kept {
-        out.push_str(&scrub(&serde_json::to_string(event)?));
-        out.push('\n');
-    }
     let path = case.join("events.jsonl");
-    fs::write(&path, out)?;
+    write(&path, &header, &events)?;
+    let whole = recording::replay(&path)?;
+    let cast = cast(&whole, &events);
+    let all = events.len();
+    events.retain(|event| concerns(event, &cast));
+    write(&path, &header, &events)?;
     let small = recording::replay(&path)?;
     ensure!(
         same(&whole, &small)?,
         "the smaller recording tells another story; {} is not usable",
         path.display()
     );
+
     for (format, file) in [("json", "expected.json"), ("text", "expected.txt")] {
         let writer = REPORTS.iter().find(|writer| writer.name() == format).context("no such format")?;
         let mut out = Vec::new();
         writer.write(&small, &Options { style: Style::PLAIN }, &mut out)?;
         fs::write(case.join(file), out)?;
     }
-    println!(
-        "{}: {} of {} events kept; now write {}",
-        name,
-        kept.len(),
-        events.len(),
-        case.join("truth.md").display()
-    );
+    println!("{name}: {} of {all} events kept; now write {}", events.len(), case.join("truth.md").display());
     Ok(())
+}
+
+fn write(path: &Path, header: &Header, events: &[Event]) -> anyhow::Result<()> {
+    let mut out = scrub(&serde_json::to_string(header)?);
+    out.push('\n');
+    for event in events {
+        out.push_str(&scrub(&serde_json::to_string(event)?));
+        out.push('\n');
+    }
+    Ok(fs::write(path, out)?)
+}
+
+/// Processes that were there before and are neither tools of the system nor this project's: whatever the machine
+/// it was recorded on happens to run.
+fn host_processes(events: &[Event]) -> BTreeSet<u32> {
+    let checkout = checkout();
+    let ours = |exe: &str| exe.starts_with("/usr/") || exe.starts_with("/bin/") || exe.starts_with(&checkout);
+    let facts = events.iter().filter_map(|event| match &event.fact {
+        Fact::Process(facts) if facts.seeded => Some(facts),
+        _ => None,
+    });
+    let runs = |facts: &ProcessFacts| facts.exe.clone().or_else(|| facts.cmdline.as_ref()?.first().cloned());
+    facts.filter(|facts| runs(facts).is_some_and(|exe| !ours(&exe))).map(|facts| facts.tgid).collect()
+}
+
+/// Gives such processes a name of no machine.
+fn rename(event: &mut Event, host: &BTreeSet<u32>) {
+    const NAME: &str = "host";
+    if let Some(current) = &mut event.current
+        && host.contains(&current.tgid.unwrap_or(current.tid))
+    {
+        current.comm = current.comm.map(|_| NAME.into());
+    }
+    match &mut event.fact {
+        Fact::Process(facts) if host.contains(&facts.tgid) => {
+            facts.comm = facts.comm.map(|_| NAME.into());
+            facts.exe = facts.exe.as_ref().map(|_| NAME.to_owned());
+            facts.cmdline = facts.cmdline.as_ref().map(|_| vec![NAME.to_owned()]);
+            facts.cwd = facts.cwd.as_ref().map(|_| "/".to_owned());
+        }
+        Fact::Rename { tid, comm } if host.contains(tid) => *comm = NAME.into(),
+        _ => {}
+    }
+    let cgroup = match &mut event.fact {
+        Fact::Process(facts) => facts.cgroups.as_mut().and_then(|cgroups| cgroups.memory.as_mut()),
+        Fact::CgroupMemory(memory) => Some(&mut memory.path),
+        _ => None,
+    };
+    if let Some(cgroup) = cgroup.filter(|cgroup| !cgroup.starts_with("/killtrace")) {
+        "/".clone_into(cgroup);
+    }
 }
 
 /// Every pid that the report mentions, and what they descend from.
@@ -123,18 +168,19 @@ fn anonymous(mut header: Header) -> Header {
 
 /// Replaces where this checkout lies.
 fn scrub(line: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
-    line.replace(&root.display().to_string(), "/src/killtrace")
+    line.replace(&checkout(), "/src/killtrace")
+}
+
+fn checkout() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).display().to_string()
 }
 
 /// The same deaths, for the same reasons.
 fn same(one: &Report, other: &Report) -> anyhow::Result<bool> {
     let tell = |report: &Report| -> anyhow::Result<String> {
         let mut report = report.clone();
-        report.host.hostname.clear();
-        report.host.boot_id = None;
         report.collector.events = 0;
-        Ok(scrub(&serde_json::to_string(&report)?))
+        Ok(serde_json::to_string(&report)?)
     };
     Ok(tell(one)? == tell(other)?)
 }

@@ -58,10 +58,11 @@ fn signal_generate_btf(ctx: RawTracePointContext) -> i32 {
     let (code, errno) = match info {
         SEND_SIG_NOINFO => (SI_USER, 0),
         SEND_SIG_PRIV => (SI_KERNEL, 0),
-        address => (
-            Kernel::at(address).read_or_zero(setting!(siginfo.si_code)),
-            Kernel::at(address).read_or_zero(setting!(siginfo.si_errno)),
-        ),
+        address => {
+            let (errno, code) =
+                Kernel::at(address).read_pair(setting!(siginfo.si_errno), setting!(siginfo.si_code));
+            (code as i32, errno as i32)
+        }
     };
     if is_noise(signo, code) {
         return 0;
@@ -75,8 +76,7 @@ fn signal_generate_btf(ctx: RawTracePointContext) -> i32 {
         record.errno = errno;
         record.result = result;
         record.group = group;
-        record.target_tid = target.read_or_zero(setting!(task.pid));
-        record.target_tgid = target.read_or_zero(setting!(task.tgid));
+        (record.target_tid, record.target_tgid) = target.read_pair(setting!(task.pid), setting!(task.tgid));
         target.read_comm(setting!(task.comm), &mut record.target_comm);
         describe_syscall(record);
     });

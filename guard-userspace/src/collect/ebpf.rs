@@ -78,7 +78,12 @@ impl EbpfSource {
     pub fn open(options: &Options) -> Result<Self, CollectError> {
         let mut kernel = Kernel::inspect(options).map_err(load::or_privileges)?;
         kernel.settings.wake_bytes = options.ring_bytes / 16;
-        let mut loaded = load::load(&kernel, options)?;
+        let mut loaded = loop {
+            match load::load(&kernel, options) {
+                Err(CollectError::Load(reason)) if kernel.ask_for_less(reason.as_ref()) => {}
+                result => break result?,
+            }
+        };
         let page_size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
             .ok()
             .flatten()

@@ -44,19 +44,33 @@ impl Kernel {
             this.read_btf();
         }
         if !this.has_btf {
-            this.degraded.push(
-                "the kernel has no type information (BTF): exit statuses come from SIGCHLD and taskstats, \
-                 and a sender's system call is not known"
-                    .to_owned(),
-            );
+            this.degraded.push(NO_BTF.to_owned());
         } else if this.settings.has_task_regs == 0 {
-            this.degraded.push(
-                "the kernel cannot show a program the sender's registers (Linux 5.15 can): a sender's \
-                 system call is not known"
-                    .to_owned(),
-            );
+            this.degraded.push(NO_REGISTERS.to_owned());
         }
         Ok(this)
+    }
+
+    /// Gives up the most demanding thing that is used, after the kernel refused the programs for `reason`;
+    /// false when there is nothing left to give up.
+    ///
+    /// Verifiers differ, and a vendor's kernel that refuses one of the cleverer programs must not cost the
+    /// user everything else.
+    pub(super) fn ask_for_less(&mut self, reason: &dyn std::error::Error) -> bool {
+        let lost = if self.settings.has_task_regs != 0 {
+            self.settings.has_task_regs = 0;
+            NO_REGISTERS
+        } else if self.has_btf {
+            self.has_btf = false;
+            self.settings.exit_status_known = 0;
+            self.settings.task = TaskFields::ABSENT;
+            NO_BTF
+        } else {
+            return false;
+        };
+        log::warn!("the kernel refused a program, trying a simpler one: {reason}");
+        self.degraded.push(lost.to_owned());
+        true
     }
 
     fn read_formats(&mut self, tracefs: &Tracefs, options: &Options) -> Result<(), CollectError> {
@@ -238,6 +252,11 @@ impl Kernel {
     }
 }
 
+const NO_BTF: &str = "the kernel's type information (BTF) is missing or of no use: exit statuses come from \
+                      SIGCHLD and taskstats, and a sender's system call is not known";
+const NO_REGISTERS: &str = "the kernel does not show a program the sender's registers (Linux 5.15 and later \
+                            do): a sender's system call is not known";
+
 /// The structures whose members are looked up.
 const STRUCTS: [&str; 9] = [
     "task_struct",
@@ -333,6 +352,20 @@ mod tests {
         assert_eq!(kernel.settings.exit_has_group_dead, 0);
         kernel.read_format(Probe::ProcessExit, &format(&[("group_dead", 32, 1)])).unwrap();
         assert_eq!((kernel.settings.exit_has_group_dead, kernel.settings.process_exit.group_dead), (1, 32));
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_given_up_step_by_step() {
+        let mut kernel = kernel();
+        kernel.has_btf = true;
+        kernel.settings.has_task_regs = 1;
+        let reason = std::io::Error::other("refused");
+        assert!(kernel.ask_for_less(&reason));
+        assert_eq!((kernel.settings.has_task_regs, kernel.has_btf), (0, true));
+        assert!(kernel.ask_for_less(&reason));
+        assert!(!kernel.has_btf);
+        assert!(!kernel.ask_for_less(&reason));
+        assert_eq!(kernel.degraded, [NO_REGISTERS, NO_BTF]);
     }
 
     #[test]

@@ -40,7 +40,11 @@ pub(super) fn lay_out(page: &mut Page, death: &Death, lead: &str) {
 fn when(death: &Death) -> String {
     let mut text = format!("{} UTC", units::moment(death.died_at));
     if let Some(ms) = death.uptime_ms {
-        text.push_str(&format!(", {} after it started", units::duration(Duration::from_millis(ms))));
+        let lived = match ms {
+            0 => "less than 1 ms".to_owned(),
+            ms => units::duration(Duration::from_millis(ms)),
+        };
+        text.push_str(&format!(", {lived} after it started"));
     }
     text.push_str(&status(&death.exit));
     text
