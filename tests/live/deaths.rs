@@ -191,15 +191,14 @@ fn live_a_group_kill_is_one_act() {
     let truth = victim.wait();
     assert_eq!(truth.signal, Some(libc::SIGKILL));
     watch.until_dead(&members);
-    let (outcome, death) = report_of(watch, pid, truth);
+    let (outcome, _) = report_of(watch, pid, truth);
     for member in members.iter().chain([&pid]) {
         let death = outcome.death(*member);
         assert_eq!(kind(death), (Kind::KilledByProcess, Confidence::Certain), "{}", death.summary);
         assert_eq!(death.cause.mechanism, Mechanism::KillGroup, "{}", death.summary);
         assert_killer(death, killer, &["kill", &group.to_string(), "9"]);
+        assert!(death.summary.contains("process group"), "{}", death.summary);
     }
-    let also: Vec<u32> = death.aftermath.also_died.iter().map(|other| other.pid).collect();
-    assert!(members.iter().all(|member| also.contains(member)), "{also:?} lacks some of {members:?}");
 }
 
 #[test]

@@ -56,9 +56,9 @@ fn install_linker() -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["install", "bpf-linker", "--locked", "--quiet", "--version", BPF_LINKER]);
     update_package_lists()?;
-    let package = format!("llvm-{LLVM}-dev");
-    if is_packaged(&package) {
-        install_packages(&[&package])?;
+    let packages = [format!("llvm-{LLVM}-dev"), format!("libpolly-{LLVM}-dev")];
+    if is_packaged(&packages[0]) {
+        install_packages(&packages.each_ref().map(String::as_str))?;
         cargo.env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
         cargo.args(["--no-default-features", "--features", &format!("llvm-{LLVM}")]);
     }
