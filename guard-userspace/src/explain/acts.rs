@@ -18,7 +18,8 @@ pub struct Act {
     /// Targets, in order; the first few dozen of them.
     pub targets: Vec<ProcId>,
     pub count: u64,
-    first: Mark,
+    /// Its first signal.
+    pub first: Mark,
 }
 
 impl Act {
