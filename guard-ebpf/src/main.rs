@@ -6,6 +6,14 @@
 //! loads one of the two. Both kinds of offsets arrive as one read-only global, so that a single object
 //! serves every kernel and both architectures.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "registers are 64 bits wide; a cast takes the part that the kernel's prototype names"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod maps;

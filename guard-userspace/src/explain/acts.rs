@@ -15,10 +15,11 @@ pub struct Act {
     /// The call's first argument, where it is known.
     argument: Option<u64>,
     last_ns: u64,
-    /// Targets, in order; the first [`Act::TARGETS`] of them.
+    /// Targets, in order; the first few dozen of them.
     pub targets: Vec<ProcId>,
     pub count: u64,
-    first: Mark,
+    /// Its first signal.
+    pub first: Mark,
 }
 
 impl Act {

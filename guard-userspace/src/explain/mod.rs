@@ -76,6 +76,8 @@ struct Told {
     death: Death,
     victim: ProcId,
     because_of: Option<ProcId>,
+    /// The act that ended it and others: its first event.
+    act: Option<u64>,
 }
 
 impl Explainer {
@@ -83,6 +85,8 @@ impl Explainer {
     /// an OOM victim after its exit (6.16 and newer).
     const SETTLE_NS: u64 = 10_000_000;
     const LAST_CHANCE_NS: u64 = 60_000_000;
+    /// Most deaths by one act that each of them lists.
+    const FELLOWS: usize = 64;
     /// Most deaths that a report holds.
     const DEATHS: usize = 5_000;
 
@@ -348,7 +352,12 @@ impl Explainer {
         }
         self.timeline.keep(story.evidence.iter().copied());
         self.next_death += 1;
-        self.deaths.push(Told { death, victim: pending.id, because_of: story.finding.because_of });
+        let run = self.table.get(pending.id).and_then(|victim| {
+            let case = case::Case::new(&self.table, victim, self.header.capabilities)?;
+            Some(*case.decisive?.run)
+        });
+        let act = run.and_then(|run| self.acts.of(&run)).filter(|act| act.count > 1).map(|act| act.first.id);
+        self.deaths.push(Told { death, victim: pending.id, because_of: story.finding.because_of, act });
         if self.deaths.len() > Self::DEATHS {
             self.deaths.remove(0);
             self.taken = self.taken.saturating_sub(1);
@@ -440,18 +449,30 @@ impl Explainer {
         }
     }
 
-    /// Notes on each death which others followed from it.
+    /// Notes on each death which others followed from it, or fell to the same act.
     fn group(&self, deaths: &mut [Death]) {
-        let by_victim: BTreeMap<ProcId, usize> =
-            self.deaths.iter().enumerate().map(|(index, told)| (told.victim, index)).collect();
-        for told in &self.deaths {
-            let Some(&origin) = told.because_of.and_then(|id| by_victim.get(&id)) else { continue };
-            let also = AlsoDied {
-                pid: told.death.victim.pid,
-                comm: told.death.victim.comm.clone(),
-                because_of_death: Some(deaths[origin].id),
-            };
-            deaths[origin].aftermath.also_died.push(also);
+        let mut by_victim: BTreeMap<ProcId, usize> = BTreeMap::new();
+        let mut by_act: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (index, told) in self.deaths.iter().enumerate() {
+            by_victim.insert(told.victim, index);
+            if let Some(act) = told.act {
+                by_act.entry(act).or_default().push(index);
+            }
+        }
+        let also = |told: &Told, because_of_death| AlsoDied {
+            pid: told.death.victim.pid,
+            comm: told.death.victim.comm.clone(),
+            because_of_death,
+        };
+        for (index, told) in self.deaths.iter().enumerate() {
+            if let Some(&origin) = told.because_of.and_then(|id| by_victim.get(&id)) {
+                let because = deaths[origin].id;
+                deaths[origin].aftermath.also_died.push(also(told, Some(because)));
+            }
+            let fellows = told.act.and_then(|act| by_act.get(&act)).into_iter().flatten();
+            for &fellow in fellows.filter(|&&fellow| fellow != index).take(Self::FELLOWS) {
+                deaths[index].aftermath.also_died.push(also(&self.deaths[fellow], None));
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ const CLONE_VM: u64 = 0x100;
 
 /// The process table.
 ///
-/// The dead are remembered while a descendant lives, and [`Table::DEAD`] of them beyond that: a killer is
+/// The dead are remembered while a descendant lives, and some thousands of them beyond that: a killer is
 /// usually gone before its victim, and its parents before either.
 #[derive(Debug, Default)]
 pub struct Table {

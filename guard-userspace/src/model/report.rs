@@ -413,6 +413,7 @@ pub struct Aftermath {
 pub struct AlsoDied {
     pub pid: u32,
     pub comm: String,
+    /// The death it followed from; `null` when both fell to one act, such as a group kill.
     pub because_of_death: Option<u64>,
 }
 

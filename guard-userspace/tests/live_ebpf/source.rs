@@ -140,3 +140,20 @@ fn live_missing_capabilities_are_named() {
         "{missing:?}"
     );
 }
+
+#[test]
+fn live_an_ordinary_user_is_told_what_is_missing() {
+    if !privileged() {
+        return;
+    }
+    // The bare system call changes the user of this thread alone, and takes its capabilities.
+    let error = std::thread::spawn(|| {
+        // SAFETY: plain integers.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
+        EbpfSource::open(&Options::default()).unwrap_err()
+    });
+    let error = error.join().unwrap();
+    let CollectError::Privileges { missing } = &error else { panic!("{error:?}") };
+    assert_eq!(missing, &["CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"]);
+    assert!(error.help().unwrap().contains("CAP_BPF"));
+}

@@ -19,8 +19,9 @@ use crate::collect::CollectError;
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/killtrace.bpf.o"));
 
-/// The ring buffer of the diagnostics is made in any case; without them one page must do.
+/// Room for diagnostics. Without them the buffer is made all the same, and one page must do.
 const LOG_RING_BYTES: u32 = 1 << 17;
+const UNUSED_RING_BYTES: u32 = 1 << 12;
 
 /// Programs at work.
 pub(super) struct Loaded {
@@ -40,7 +41,11 @@ unsafe impl aya::Pod for SettingsBytes {}
 
 pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<Loaded, CollectError> {
     let settings = SettingsBytes(kernel.settings);
-    let log_level: u8 = if options.verbose { aya_log::Level::Trace as u8 } else { 0 };
+    let (log_level, log_bytes) = if options.verbose {
+        (aya_log::Level::Trace as u8, LOG_RING_BYTES)
+    } else {
+        (0_u8, UNUSED_RING_BYTES)
+    };
     let mut loader = loader_without_kernel_btf();
     loader
         // The programs carry no relocations against the kernel's types: their offsets are settings.
@@ -48,7 +53,7 @@ pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<Loaded, Collect
         .override_global(SETTINGS, &settings, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("EVENTS", options.ring_bytes)
-        .map_max_entries("AYA_LOGS", LOG_RING_BYTES)
+        .map_max_entries("AYA_LOGS", log_bytes)
         .verifier_log_level(VerifierLogLevel::DEBUG);
     let mut programs = loader.load(OBJECT).map_err(refused)?;
     let ring = take(&mut programs, "EVENTS")?;
