@@ -41,6 +41,8 @@ const BATCH_KEPT: usize = 16_384;
 pub(super) struct Agent {
     sources: Sources,
     enricher: Enricher,
+    /// Processes are selected by the ports they listen on.
+    by_port: bool,
     explainer: Explainer,
     output: Output,
     recording: Recording,
@@ -92,6 +94,7 @@ impl Agent {
         let mut agent = Self {
             sources,
             enricher: Enricher::new(),
+            by_port: !selection.selectors.ports.is_empty(),
             explainer: Explainer::new(header.clone(), selection.selectors),
             output,
             recording: Recording::None,
@@ -116,7 +119,10 @@ impl Agent {
     /// Reads the processes that exist. The sources are armed already, so that what happens during the scan is
     /// not lost but sorted in.
     pub(super) fn seed(&mut self) -> Result<(), Failure> {
-        let scan = self.enricher.procfs().scan(&mut self.batch);
+        let procfs = self.enricher.procfs();
+        // Who listens on what is read only when it was asked: it means looking at every open file.
+        let scan =
+            if self.by_port { procfs.scan_with_ports(&mut self.batch) } else { procfs.scan(&mut self.batch) };
         scan.context("cannot list the processes in /proc")
             .map_err(|error| Failure::new(error).help("is /proc mounted? mount -t proc proc /proc"))?;
         self.absent = absent(&self.texts, &self.batch);

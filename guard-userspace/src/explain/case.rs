@@ -68,6 +68,26 @@ impl<'a> Case<'a> {
         Some(case)
     }
 
+    /// The case of a signal that a process survived, so far: who sent it, and why.
+    #[must_use]
+    pub fn of_signal(
+        table: &'a Table,
+        target: &'a Process,
+        run: &'a SignalRun,
+        capabilities: Capabilities,
+    ) -> Self {
+        let ending = Ending {
+            at: run.last,
+            tid: run.target_tid,
+            status: None,
+            pending: None,
+            signaled: None,
+            assumed: true,
+        };
+        let decisive = Decisive { run, graceful: false, confidence: Confidence::Certain, reraised: None };
+        Self { table, victim: target, ending, status: Status::Killed, decisive: Some(decisive), capabilities }
+    }
+
     /// The signal it died of, as `waitpid` would report it or as far as it can be inferred.
     #[must_use]
     pub fn death_signal(&self) -> Option<Signo> {

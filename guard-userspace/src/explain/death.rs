@@ -160,7 +160,7 @@ fn victim_record(header: &Header, victim: &Process) -> Victim {
 
 /// The hierarchy that says most about where a process belongs.
 fn shown_cgroup(cgroups: &crate::model::event::Cgroups) -> Option<String> {
-    let known = [&cgroups.v2, &cgroups.systemd, &cgroups.memory];
+    let known = [&cgroups.moved, &cgroups.v2, &cgroups.systemd, &cgroups.memory];
     let said = known.iter().find_map(|path| path.as_deref().filter(|path| *path != "/"));
     said.or(known.iter().find_map(|path| path.as_deref())).map(str::to_owned)
 }

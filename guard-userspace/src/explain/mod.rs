@@ -153,8 +153,7 @@ impl Explainer {
                     self.timeline.fork(child, &self.table);
                 }
             }
-            Change::Changed(id) => self.changed(id, &event.fact),
-            Change::Moved(id) => self.moved(id),
+            Change::Changed(id) | Change::Moved(id) => self.changed(id, &event.fact),
             Change::Signalled(id) => self.signalled(id),
             Change::OomMarked(id) => self.oom_marked(id, event),
             Change::Died(id) => self.died(id),
@@ -167,7 +166,7 @@ impl Explainer {
         if process.tgid == self.header.own_tgid {
             return;
         }
-        let is_exec = matches!(fact, Fact::Exec(_));
+        let (is_exec, moved) = (matches!(fact, Fact::Exec(_)), matches!(fact, Fact::CgroupAttach { .. }));
         let matched = !process.root && process.alive() && self.selectors.matches(&process.subject());
         if matched {
             self.roots_seen += 1;
@@ -182,17 +181,7 @@ impl Explainer {
         if process.tree.is_some() && is_exec {
             self.timeline.exec(process);
         }
-        if process.tree.is_some() && process.alive() && !process.read && (is_exec || matched) {
-            self.wants.push(Want::Process(process.tgid));
-        }
-    }
-
-    /// A process is in another cgroup: what is known of its cgroups is old.
-    fn moved(&mut self, id: ProcId) {
-        let selects_by_cgroup = !self.selectors.cgroups.is_empty() || !self.selectors.units.is_empty();
-        let Some(process) = self.table.get_mut(id) else { return };
-        process.read = false;
-        if process.alive() && (process.tree.is_some() || selects_by_cgroup) {
+        if process.tree.is_some() && process.alive() && !process.read && (is_exec || matched || moved) {
             self.wants.push(Want::Process(process.tgid));
         }
     }

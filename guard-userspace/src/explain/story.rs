@@ -63,19 +63,11 @@ impl<'a> Teller<'a> {
     fn tell_to_depth(&self, victim: &'a Process, depth: usize) -> Option<(Case<'a>, Story)> {
         let case = Case::new(self.table, victim, self.capabilities)?;
         let finding = causes::examine(&case);
-        let mut story = Story {
-            finding,
-            steps: Vec::new(),
-            killer: None,
-            actor: None,
-            action: None,
-            evidence: BTreeSet::new(),
-            cast: BTreeSet::from([victim.id]),
-            act_at: None,
-        };
+        let mut story = Story::new(finding, victim.id);
+        let direct = story.finding.clone();
         self.go_back(&case, &mut story, depth);
         if let Some(decisive) = case.decisive {
-            self.blow(&case, decisive.run, &mut story);
+            self.blow(&case, &direct, &mut story);
             if let Some(again) = decisive.reraised {
                 let text = format!("{} handled it and then sent itself {}", short(victim), again.signo);
                 story.step(again.last, again.first.id, text);
@@ -110,11 +102,14 @@ impl<'a> Teller<'a> {
         }
         let Some(killer) = story.finding.killer.and_then(|id| self.table.get(id)) else { return };
         let Some(decisive) = case.decisive else { return };
-        if let Some((run, before)) = self.forwarded(killer, decisive.run) {
+        if let Some(before) = self.forwarded(case, killer, decisive.run, depth) {
+            if before.finding.kernel {
+                // bash passes on the hangup that the kernel sent it: the hangup is the cause, not bash.
+                let Finding { kind, mechanism, detail, because_of, .. } = before.finding;
+                story.finding = Finding { kind, mechanism, detail, because_of, ..story.finding.clone() };
+            }
             story.absorb(before);
-            story.steps.retain(|step| step.at.t_ns <= decisive.run.last.t_ns);
             story.cast.insert(killer.id);
-            story.evidence.insert(run.first.id);
             return;
         }
         story.killer = Some(killer.id);
@@ -124,36 +119,35 @@ impl<'a> Teller<'a> {
         self.rise(killer, story);
     }
 
-    /// The signal that `sender` had received itself when it sent `run`: wrappers such as npm, sudo, timeout and
-    /// dumb-init pass on what they get.
-    fn forwarded(&self, sender: &'a Process, run: &SignalRun) -> Option<(SignalRun, Story)> {
+    /// How `sender` came by the signal that it sent on: wrappers such as npm, sudo, timeout, dumb-init and an
+    /// interactive bash pass on to what they started what they get themselves.
+    fn forwarded(
+        &self,
+        case: &Case<'a>,
+        sender: &'a Process,
+        run: &SignalRun,
+        depth: usize,
+    ) -> Option<Story> {
+        if depth == 0 || !self.table.is_ancestor(sender.id, case.victim.id) {
+            return None;
+        }
         let received = sender.history.runs.iter().rev().find(|received| {
             received.signo == run.signo
                 && received.result.queued()
                 && received.current != Some(sender.id)
-                && received.current != run.current
                 && received.last.t_ns <= run.last.t_ns
                 && run.last.t_ns - received.last.t_ns < FORWARD_NS
         })?;
-        let origin = received.current.and_then(|id| self.table.get(id))?;
-        if self.table.is_kernel_thread(origin.id) {
+        let received = Case::of_signal(self.table, sender, received, self.capabilities);
+        let finding = causes::examine(&received);
+        if finding.kind == Kind::Unknown {
             return None;
         }
-        let finding = Finding::process(Kind::KilledByProcess, causes::mechanism(received), Some(origin.id));
-        let mut story = Story {
-            action: Some(action(&finding, received, sender)),
-            finding,
-            steps: Vec::new(),
-            killer: Some(origin.id),
-            actor: Some(actors::decider(self.table, origin.id)),
-            evidence: BTreeSet::from([received.first.id]),
-            cast: BTreeSet::from([origin.id, sender.id]),
-            act_at: Some(received.last),
-        };
-        self.rise(origin, &mut story);
-        let text = format!("{} sent {} to {}", short(origin), received.signo, short(sender));
-        story.step(received.last, received.first.id, text);
-        Some((*received, story))
+        let mut story = Story::new(finding, sender.id);
+        let direct = story.finding.clone();
+        self.go_back(&received, &mut story, depth - 1);
+        self.blow(&received, &direct, &mut story);
+        Some(story)
     }
 
     /// The steps from the one who decided down to the killer.
@@ -177,7 +171,9 @@ impl<'a> Teller<'a> {
         story.cast.insert(killer.id);
     }
 
-    fn blow(&self, case: &Case<'a>, run: &SignalRun, story: &mut Story) {
+    /// The decisive signal, as the kernel made it: `direct` is what it was by itself.
+    fn blow(&self, case: &Case<'a>, direct: &Finding, story: &mut Story) {
+        let Some(run) = case.decisive.map(|decisive| decisive.run) else { return };
         let victim = short(case.victim);
         let signo = run.signo;
         let current = case.current();
@@ -186,19 +182,19 @@ impl<'a> Teller<'a> {
             Some(tty) if !tty.is_empty() => format!("the terminal {tty}"),
             _ => "its terminal".to_owned(),
         };
-        let text = match story.finding.kind {
+        let text = match direct.kind {
             Kind::Crashed => {
-                let fault = words::fault(signo, story.finding.detail);
+                let fault = words::fault(signo, direct.detail);
                 format!("{victim} crashed: {fault}, and the kernel raised {signo}")
             }
             Kind::KilledBySelf => format!("{victim} sent {signo} to itself"),
             Kind::OomKill => format!("the kernel's OOM killer chose {victim} and sent it {signo}"),
-            Kind::TtyHangup if story.finding.killer.is_some() => {
-                let verb = if story.finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
+            Kind::TtyHangup if direct.killer.is_some() => {
+                let verb = if direct.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
                 format!("{by} {verb} {terminal}, and the kernel sent {signo} to {victim}")
             }
             Kind::TtyHangup => format!("{terminal} hung up, and the kernel sent {signo} to {victim}"),
-            Kind::TtyKeyboard if story.finding.killer.is_some() => {
+            Kind::TtyKeyboard if direct.killer.is_some() => {
                 format!("{by} typed into {terminal}, and the kernel sent {signo} to {victim}")
             }
             Kind::TtyKeyboard => format!("a key at {terminal} made the kernel send {signo} to {victim}"),
@@ -225,14 +221,14 @@ impl<'a> Teller<'a> {
             Kind::AsyncNotification => format!("{victim} was notified by {signo}, as it had asked"),
             Kind::Exited | Kind::KilledByProcess | Kind::SiblingThreadExit | Kind::Unknown => {
                 let others = self.acts.of(run).map_or(0, |act| act.count.saturating_sub(1));
-                let group = match (words::manner(story.finding.mechanism), others) {
+                let group = match (words::manner(direct.mechanism), others) {
                     (Some(manner), 0) => format!(", {manner}"),
                     (Some(manner), n) => {
                         format!(", {manner} ({} more)", units::counted(n, "process", "processes"))
                     }
                     (None, _) => String::new(),
                 };
-                let by = if story.finding.kernel { "the kernel".to_owned() } else { by };
+                let by = if direct.kernel { "the kernel".to_owned() } else { by };
                 format!("{by} sent {signo} to {victim}{group}")
             }
         };
@@ -246,6 +242,19 @@ impl<'a> Teller<'a> {
 }
 
 impl Story {
+    fn new(finding: Finding, victim: ProcId) -> Self {
+        Self {
+            finding,
+            steps: Vec::new(),
+            killer: None,
+            actor: None,
+            action: None,
+            evidence: BTreeSet::new(),
+            cast: BTreeSet::from([victim]),
+            act_at: None,
+        }
+    }
+
     fn step(&mut self, at: Mark, event: u64, text: String) {
         self.evidence.insert(event);
         self.steps.push(Step { at: Mark { id: event, ..at }, text });

@@ -145,7 +145,7 @@ impl Table {
                 }
                 Change::OomMarked(id)
             }
-            Fact::CgroupAttach { tid, .. } => self.by_tid(*tid).map_or(Change::Nothing, Change::Moved),
+            Fact::CgroupAttach { tid, hierarchy, path } => self.cgroup_attach(*tid, *hierarchy, path),
             Fact::Exit(exit) => self.exit(at, event.current, exit),
             Fact::Taskstats(stats) => {
                 let id = stats.tgid.and_then(|tgid| self.by_tid(tgid)).or_else(|| self.by_tid(stats.tid));
@@ -268,6 +268,18 @@ impl Table {
             process.image.uid = current.uid.or(process.image.uid);
         }
         Change::Changed(id)
+    }
+
+    fn cgroup_attach(&mut self, tid: u32, hierarchy: u32, path: &str) -> Change {
+        let Some(id) = self.by_tid(tid) else { return Change::Nothing };
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        let mut cgroups = process.image.cgroups.as_deref().cloned().unwrap_or_default();
+        // The v2 hierarchy has the number 0 (kernel/cgroup/cgroup.c, `cgrp_dfl_root`).
+        let place = if hierarchy == 0 { &mut cgroups.v2 } else { &mut cgroups.moved };
+        *place = Some(path.to_owned());
+        process.image.cgroups = Some(cgroups.into());
+        process.read = false;
+        Change::Moved(id)
     }
 
     fn rename(&mut self, tid: u32, comm: Comm) -> Change {

@@ -269,3 +269,31 @@ fn a_reused_pid_is_another_process() {
     assert_eq!(report.deaths.len(), 1, "the second process with this pid was not selected");
     assert_eq!(report.deaths[0].cause.kind, Kind::Exited);
 }
+
+#[test]
+fn a_shell_that_passes_its_hangup_on_is_not_the_killer() {
+    let mut scenario = Scenario::new();
+    scenario.seed(30, 1, "tmux: server", &["/usr/bin/tmux"]).seed(40, 30, "bash", &["/bin/bash"]);
+    scenario.session(40, 40, "pts/3").seeded().spawn(40, 100, VITE);
+    let tmux = scenario.current(30);
+    scenario.kernel(tmux, 40, Signo::HUP, Call::Close).kernel(tmux, 40, Signo::CONT, Call::Close);
+    scenario.handle(40, Signo::HUP);
+    let (bash, group) = (scenario.current(40), Some((Call::Kill, u64::from((-100i32).cast_unsigned()))));
+    scenario.signal(bash, 100, Signo::HUP, code::SI_USER, true, SignalResult::Delivered, group);
+    let death = scenario.dies(100, Signo::HUP).death(100);
+    assert_cause(&death, Kind::TtyHangup, Mechanism::None, Confidence::Certain);
+    assert_eq!(death.sender.and_then(|sender| sender.current).map(|current| current.pid), Some(40));
+    assert_eq!(death.killer.map(|killer| (killer.pid, killer.role)), Some((30, Role::Terminal)));
+    let steps: Vec<&str> = death.chain.iter().map(|step| step.text.as_str()).collect();
+    assert!(steps[0].starts_with("tmux: server (30) closed"), "{steps:#?}");
+    assert!(steps[1].starts_with("bash (40) sent SIGHUP to vite (100)"), "{steps:#?}");
+}
+
+#[test]
+fn a_sender_that_did_not_start_the_victim_passes_nothing_on() {
+    let mut scenario = vite();
+    scenario.seed(70, 1, "manager", &["/opt/manager"]).seed(71, 1, "other", &["/opt/other"]);
+    scenario.kill(71, 70, Signo::TERM).handle(70, Signo::TERM).kill(70, 100, Signo::TERM);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_eq!(death.killer.map(|killer| killer.pid), Some(70));
+}

@@ -387,6 +387,9 @@ pub struct Cgroups {
     /// Path in the v1 memory hierarchy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// Path it was last moved to, in a hierarchy that only /proc could name, which has not been read since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
 }
 
 /// `SigBlk`, `SigIgn`, `SigCgt` of `/proc/PID/status`, bit `signo - 1`.

@@ -207,6 +207,7 @@ mod tests {
             v2: Some("/".to_owned()),
             systemd: Some("/system.slice/cron.service".to_owned()),
             memory: Some("/limited".to_owned()),
+            ..Cgroups::default()
         };
         let subject = Subject { cgroups: Some(&cgroups), ..subject() };
         let unit = Selectors { units: vec!["cron".to_owned()], ..Selectors::default() };

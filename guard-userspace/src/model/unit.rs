@@ -39,7 +39,8 @@ pub fn belongs_to(cgroups: &Cgroups, name: &str) -> bool {
 /// The paths that can name a unit. On a hybrid system only the `systemd` hierarchy does, and v2 says `/`; a
 /// cgroupfs container runtime without systemd shows in any.
 pub(super) fn paths(cgroups: &Cgroups) -> impl Iterator<Item = &str> {
-    [&cgroups.v2, &cgroups.systemd, &cgroups.memory].into_iter().filter_map(|path| path.as_deref())
+    let Cgroups { v2, systemd, memory, moved } = cgroups;
+    [v2, systemd, memory, moved].into_iter().filter_map(|path| path.as_deref())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,6 +165,7 @@ mod tests {
             v2: Some("/".to_owned()),
             systemd: Some("/system.slice/cron.service".to_owned()),
             memory: Some("/system.slice".to_owned()),
+            ..Cgroups::default()
         };
         assert_eq!(unit(&cgroups).unwrap().name, "cron.service");
     }
