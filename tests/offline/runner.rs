@@ -4,11 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.cargo/run-as-root-if-needed");
 
+/// A script that another thread's child still holds open for writing cannot be run.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// What the runner does for a user id with these arguments: what was printed, and the exit code.
 fn run(uid: &str, sudo: bool, program: &str, args: &str) -> (String, Option<i32>) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().expect("cannot make a temporary directory");
     script(dir.path(), program, "echo ran \"$@\"");
     script(dir.path(), "id", &format!("echo {uid}"));
