@@ -22,7 +22,7 @@ struct TestBinary {
 impl TestBinary {
     /// Watching the kernel needs root; nothing else is given it.
     fn is_live(&self) -> bool {
-        self.name.starts_with("live")
+        self.name.split('_').any(|word| word == "live")
     }
 }
 
@@ -35,7 +35,11 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     let (killtrace, binaries) = build()?;
     let mut counts = Counts::default();
     for binary in &binaries {
-        println!("\n== {} ({})", binary.name, if binary.is_live() { "live, as root" } else { "unit" });
+        println!(
+            "\n== {} ({})",
+            binary.name,
+            if binary.is_live() { "live, as root" } else { "as this user" }
+        );
         let mut command = if binary.is_live() { as_root(env_path())? } else { Command::new(env_path()) };
         command.arg(format!("CARGO_MANIFEST_DIR={}", binary.dir.display()));
         command.arg(format!("KILLTRACE_BIN={}", killtrace.display()));
