@@ -207,9 +207,13 @@ fn a_key_at_the_terminal_blames_no_kernel_worker() {
 
 #[test]
 fn a_wrapper_that_passes_a_signal_on_is_not_the_killer() {
-    let mut scenario = vite();
+    let mut scenario = Scenario::new();
+    scenario
+        .seed(40, 1, "bash", &["/bin/bash"])
+        .seeded()
+        .spawn(40, 41, &["npm run dev"])
+        .spawn(41, 100, VITE);
     scenario.seed(70, 1, "manager", &["/opt/manager"]);
-    scenario.seed(41, 40, "npm", &["npm run dev"]);
     scenario.kill(70, 41, Signo::TERM).handle(41, Signo::TERM).kill(41, 100, Signo::TERM);
     let death = scenario.dies(100, Signo::TERM).death(100);
     assert_eq!(death.sender.and_then(|sender| sender.current).map(|current| current.pid), Some(41));
