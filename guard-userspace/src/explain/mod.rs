@@ -174,7 +174,12 @@ impl Explainer {
             return;
         }
         let (is_exec, moved) = (matches!(fact, Fact::Exec(_)), matches!(fact, Fact::CgroupAttach { .. }));
-        let matched = !process.root && process.alive() && self.selectors.matches(&process.subject());
+        // A fork has its parent's name and arguments until it execs: a double, not another root.
+        let parent = process.parent.and_then(|parent| self.table.get(parent));
+        let double =
+            process.born.is_some() && process.exec.is_none() && parent.is_some_and(|parent| parent.root);
+        let matched =
+            !process.root && !double && process.alive() && self.selectors.matches(&process.subject());
         if matched {
             self.roots_seen += 1;
             let tree = process.tree.unwrap_or(id);

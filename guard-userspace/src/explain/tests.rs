@@ -301,3 +301,18 @@ fn a_sender_that_did_not_start_the_victim_passes_nothing_on() {
     let death = scenario.dies(100, Signo::TERM).death(100);
     assert_eq!(death.killer.map(|killer| killer.pid), Some(70));
 }
+
+#[test]
+fn a_child_that_still_has_its_parents_name_is_no_root() {
+    use crate::model::select::Selectors;
+    use crate::model::{Fact, text::Comm};
+
+    let mut scenario = vite();
+    scenario.fork(100, 101);
+    let child = scenario.current(101);
+    scenario.push(Some(child), Fact::Rename { tid: 101, comm: Comm::from("esbuild") });
+    scenario.exec(101, &["/app/esbuild"]).exits(101, 0).exits(100, 0);
+    let report = scenario.watch_for(Selectors { comms: vec!["vite".to_owned()], ..Selectors::default() });
+    let roots: Vec<_> = report.deaths.iter().map(|death| (death.victim.pid, death.victim.root)).collect();
+    assert_eq!(roots, [(101, false), (100, true)]);
+}
