@@ -89,7 +89,7 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
         other_signals: other_signals(&case),
         ruled_out,
         context: context(scene, &case),
-        aftermath: Aftermath { also_died: Vec::new(), survivors: survivors(scene) },
+        aftermath: Aftermath { also_died: Vec::new(), survivors: survivors(scene, victim) },
         advice: super::advice::advice(scene, &case, &story),
         gaps,
     };
@@ -380,7 +380,7 @@ fn oom_sentence(victim: &Process, oom: &Oom) -> String {
 }
 
 /// Descendants that live on.
-fn survivors(scene: &Scene<'_>) -> Vec<Survivor> {
+fn survivors(scene: &Scene<'_>, victim: &Process) -> Vec<Survivor> {
     let table = scene.teller.table;
     scene
         .surroundings
@@ -391,7 +391,7 @@ fn survivors(scene: &Scene<'_>) -> Vec<Survivor> {
         .map(|process| Survivor {
             pid: process.tgid,
             comm: process.comm.to_text(),
-            reparented_to: process.ppid,
+            reparented_to: process.ppid.filter(|&ppid| ppid != victim.tgid),
             listening: process.listening.iter().copied().collect(),
         })
         .collect()

@@ -21,7 +21,7 @@ mod tests;
 pub mod timeline;
 pub mod words;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::event::{Cgroups, Fact};
 use crate::model::report::{AlsoDied, Collector, Death, Watch, What};
@@ -67,6 +67,8 @@ struct Pending {
     due_ns: u64,
     /// Without a status, taskstats or SIGCHLD may still bring one, and the collector its answers.
     last_chance_ns: u64,
+    /// Descendants that the collector was asked about, once they had been reparented, and has not answered for.
+    awaited: Option<BTreeSet<u32>>,
     surroundings: Surroundings,
 }
 
@@ -143,6 +145,11 @@ impl Explainer {
         }
         let change = self.table.apply(event);
         self.react(event, change);
+        match &event.fact {
+            Fact::Process(facts) => self.answered(facts.tgid),
+            Fact::ProcessGone { tgid } => self.answered(*tgid),
+            _ => {}
+        }
         self.settle(self.now_ns);
     }
 
@@ -167,7 +174,12 @@ impl Explainer {
             return;
         }
         let (is_exec, moved) = (matches!(fact, Fact::Exec(_)), matches!(fact, Fact::CgroupAttach { .. }));
-        let matched = !process.root && process.alive() && self.selectors.matches(&process.subject());
+        // A fork has its parent's name and arguments until it execs: a double, not another root.
+        let parent = process.parent.and_then(|parent| self.table.get(parent));
+        let double =
+            process.born.is_some() && process.exec.is_none() && parent.is_some_and(|parent| parent.root);
+        let matched =
+            !process.root && !double && process.alive() && self.selectors.matches(&process.subject());
         if matched {
             self.roots_seen += 1;
             let tree = process.tree.unwrap_or(id);
@@ -263,17 +275,13 @@ impl Explainer {
             .collect();
         let cgroups: Option<Cgroups> = process.image.cgroups.as_deref().cloned();
         self.wants.extend(cgroups.map(Want::CgroupMemory));
-        let pids: Vec<u32> =
-            descendants.iter().filter_map(|&id| self.table.get(id)).map(|process| process.tgid).collect();
-        if !pids.is_empty() {
-            self.wants.push(Want::Survivors(pids));
-        }
-        // Last: its answer says that all have been given.
+        // Last: its answer says that all of these have been given.
         self.wants.push(Want::MachineMemory);
         self.pending.push_back(Pending {
             id,
             due_ns: ending.at.t_ns.saturating_add(Self::SETTLE_NS),
             last_chance_ns: ending.at.t_ns.saturating_add(Self::LAST_CHANCE_NS),
+            awaited: None,
             surroundings: Surroundings { descendants, ..Surroundings::default() },
         });
     }
@@ -305,12 +313,41 @@ impl Explainer {
         }
     }
 
-    /// Answers the deaths whose late facts have had their time.
+    /// Notes that the collector has answered for a process.
+    fn answered(&mut self, tgid: u32) {
+        for pending in &mut self.pending {
+            if let Some(awaited) = &mut pending.awaited {
+                awaited.remove(&tgid);
+            }
+        }
+    }
+
+    /// Asks about those that outlived a death. Only now: `do_exit` reparents them after its tracepoint.
+    fn ask_about_survivors(&mut self, now_ns: u64) {
+        for pending in self.pending.iter_mut().filter(|p| p.awaited.is_none() && p.due_ns <= now_ns) {
+            let alive = |id: &ProcId| self.table.get(*id).filter(|process| process.alive());
+            let tgids: BTreeSet<u32> = pending
+                .surroundings
+                .descendants
+                .iter()
+                .filter_map(alive)
+                .map(|process| process.tgid)
+                .collect();
+            if !tgids.is_empty() {
+                self.wants.push(Want::Survivors(tgids.iter().copied().collect()));
+            }
+            pending.awaited = Some(tgids);
+        }
+    }
+
+    /// Answers the deaths whose late facts have come, or had their time.
     fn settle(&mut self, now_ns: u64) {
+        self.ask_about_survivors(now_ns);
         while let Some(pending) = self.pending.front() {
             let ending = self.table.get(pending.id).and_then(|process| process.ending);
-            let complete =
-                ending.is_some_and(|ending| ending.status.is_some()) && pending.surroundings.memory.is_some();
+            let complete = ending.is_some_and(|ending| ending.status.is_some())
+                && pending.surroundings.memory.is_some()
+                && pending.awaited.as_ref().is_some_and(BTreeSet::is_empty);
             if now_ns < if complete { pending.due_ns } else { pending.last_chance_ns } {
                 return;
             }
@@ -413,6 +450,13 @@ impl Explainer {
     pub fn report(&self) -> Report {
         let mut deaths: Vec<Death> = self.deaths.iter().map(|told| told.death.clone()).collect();
         self.group(&mut deaths);
+        for death in &mut deaths {
+            // Who lived on then and has died since has a record of its own.
+            let alive = |pid: u32| {
+                self.table.by_tid(pid).and_then(|id| self.table.get(id)).is_some_and(|p| p.alive())
+            };
+            death.aftermath.survivors.retain(|survivor| alive(survivor.pid));
+        }
         let alive: Vec<_> =
             self.table.iter().filter(|process| process.tree.is_some() && process.alive()).collect();
         let now = self.header.wall(self.now_ns);

@@ -222,9 +222,12 @@ impl Scenario {
 
     /// The report of a watch on one pid.
     pub(crate) fn watch(&mut self, pid: u32) -> Report {
+        self.watch_for(Selectors { pids: vec![pid], ..Selectors::default() })
+    }
+
+    pub(crate) fn watch_for(&mut self, selectors: Selectors) -> Report {
         self.wait(100);
         self.push(None, Fact::End);
-        let selectors = Selectors { pids: vec![pid], ..Selectors::default() };
         let mut explainer = Explainer::new(self.header.clone(), selectors);
         for event in &self.events {
             explainer.apply(event);

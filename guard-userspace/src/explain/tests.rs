@@ -207,9 +207,13 @@ fn a_key_at_the_terminal_blames_no_kernel_worker() {
 
 #[test]
 fn a_wrapper_that_passes_a_signal_on_is_not_the_killer() {
-    let mut scenario = vite();
+    let mut scenario = Scenario::new();
+    scenario
+        .seed(40, 1, "bash", &["/bin/bash"])
+        .seeded()
+        .spawn(40, 41, &["npm run dev"])
+        .spawn(41, 100, VITE);
     scenario.seed(70, 1, "manager", &["/opt/manager"]);
-    scenario.seed(41, 40, "npm", &["npm run dev"]);
     scenario.kill(70, 41, Signo::TERM).handle(41, Signo::TERM).kill(41, 100, Signo::TERM);
     let death = scenario.dies(100, Signo::TERM).death(100);
     assert_eq!(death.sender.and_then(|sender| sender.current).map(|current| current.pid), Some(41));
@@ -296,4 +300,19 @@ fn a_sender_that_did_not_start_the_victim_passes_nothing_on() {
     scenario.kill(71, 70, Signo::TERM).handle(70, Signo::TERM).kill(70, 100, Signo::TERM);
     let death = scenario.dies(100, Signo::TERM).death(100);
     assert_eq!(death.killer.map(|killer| killer.pid), Some(70));
+}
+
+#[test]
+fn a_child_that_still_has_its_parents_name_is_no_root() {
+    use crate::model::select::Selectors;
+    use crate::model::{Fact, text::Comm};
+
+    let mut scenario = vite();
+    scenario.fork(100, 101);
+    let child = scenario.current(101);
+    scenario.push(Some(child), Fact::Rename { tid: 101, comm: Comm::from("esbuild") });
+    scenario.exec(101, &["/app/esbuild"]).exits(101, 0).exits(100, 0);
+    let report = scenario.watch_for(Selectors { comms: vec!["vite".to_owned()], ..Selectors::default() });
+    let roots: Vec<_> = report.deaths.iter().map(|death| (death.victim.pid, death.victim.root)).collect();
+    assert_eq!(roots, [(101, false), (100, true)]);
 }

@@ -82,7 +82,7 @@ fn victim(page: &mut Page, death: &Death) {
         about.push(format!("container {}", container.chars().take(12).collect::<String>()));
     }
     if let Some(inner) = victim.pid_in_namespace {
-        about.push(format!("pid {inner} inside its container"));
+        about.push(format!("pid {inner} inside its PID namespace"));
     }
     if !about.is_empty() {
         page.field(label, &about.join(", "));
