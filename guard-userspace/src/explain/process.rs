@@ -205,6 +205,8 @@ pub struct Process {
     pub start_ns: Option<u64>,
     pub exec: Option<Mark>,
     pub exec_path: Option<Rc<str>>,
+    /// The exec event had no room for all arguments.
+    pub(super) args_cut: bool,
     pub ns_tgid: Option<u32>,
     /// Shares its parent's memory (CLONE_VM without CLONE_THREAD) until it execs.
     pub shares_memory: bool,
@@ -241,6 +243,7 @@ impl Process {
             start_ns: None,
             exec: None,
             exec_path: None,
+            args_cut: false,
             ns_tgid: None,
             shares_memory: false,
             threads: BTreeSet::from([tgid]),
@@ -303,6 +306,7 @@ impl Process {
         self.exec_path = Some(Rc::from(exec.path.as_str()));
         self.image.exe = Some(Rc::from(exec.interp.as_deref().unwrap_or(&exec.path)));
         self.image.cmdline = exec.args.as_ref().map(|args| Rc::from(args.as_slice()));
+        self.args_cut = exec.args_truncated;
         self.ppid = exec.ppid.or(self.ppid);
         self.start_ns = self.start_ns.or(exec.start_boottime_ns);
         self.threads = BTreeSet::from([self.tgid]);
@@ -321,7 +325,10 @@ impl Process {
         text(&mut image.cwd, facts.cwd.as_ref());
         text(&mut image.user, facts.user.as_ref());
         text(&mut image.tty, facts.tty.as_ref());
-        if let Some(cmdline) = facts.cmdline.as_ref().filter(|args| !args.is_empty()) {
+        // The arguments it was started with say more than what it has made of them since: fuser cuts its own to
+        // pieces. A fork that calls itself something else has nothing better.
+        let whole = self.exec.is_some() && !self.args_cut && image.cmdline.is_some();
+        if let Some(cmdline) = facts.cmdline.as_ref().filter(|args| !args.is_empty() && !whole) {
             image.cmdline = Some(Rc::from(cmdline.as_slice()));
         }
         if let Some(cgroups) = &facts.cgroups {

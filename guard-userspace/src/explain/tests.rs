@@ -316,3 +316,16 @@ fn a_child_that_still_has_its_parents_name_is_no_root() {
     let roots: Vec<_> = report.deaths.iter().map(|death| (death.victim.pid, death.victim.root)).collect();
     assert_eq!(roots, [(101, false), (100, true)]);
 }
+
+#[test]
+fn a_killer_that_rewrites_its_arguments_keeps_those_it_was_started_with() {
+    use crate::model::event::ProcessFacts;
+
+    let mut scenario = vite();
+    scenario.spawn(40, 200, &["/usr/bin/fuser", "-k", "5173/tcp"]);
+    let cmdline = Some(["fuser", "-k", "5173", "tcp"].map(str::to_owned).to_vec());
+    scenario.facts(ProcessFacts { tgid: 200, cmdline, cwd: Some("/".to_owned()), ..ProcessFacts::default() });
+    let death = scenario.kill(200, 100, Signo::KILL).dies(100, Signo::KILL).death(100);
+    let cmdline = death.killer.and_then(|killer| killer.cmdline).expect("a command line");
+    assert_eq!(cmdline, ["/usr/bin/fuser", "-k", "5173/tcp"]);
+}
