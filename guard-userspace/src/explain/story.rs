@@ -180,7 +180,7 @@ impl<'a> Teller<'a> {
         let by = current.map_or_else(|| "a task that has gone".to_owned(), short);
         let terminal = match case.victim.image.tty.as_deref() {
             Some(tty) if !tty.is_empty() => format!("the terminal {tty}"),
-            _ => "its terminal".to_owned(),
+            _ => format!("the terminal of {}", case.victim.name()),
         };
         let text = match direct.kind {
             Kind::Crashed => {

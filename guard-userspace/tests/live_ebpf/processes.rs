@@ -1,7 +1,7 @@
 //! Births, programs and ends.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
@@ -44,7 +44,16 @@ fn live_a_script_shows_its_own_path_and_its_interpreter() {
         file.set_permissions(fs::Permissions::from_mode(0o755)).unwrap();
         drop(file);
         let mut command = Command::new(&script);
-        let mut child = command.arg("x").stdin(Stdio::piped()).spawn().unwrap();
+        command.arg("x").stdin(Stdio::piped());
+        // A test on another thread may have forked while the script was still open for writing here.
+        let mut child = loop {
+            match command.spawn() {
+                Err(busy) if busy.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                spawned => break spawned.unwrap(),
+            }
+        };
         let exec = watch.exec_of(child.id());
         drop(child.stdin.take());
         child.wait().unwrap();
