@@ -102,10 +102,14 @@ pub(super) fn idle(programs: &Programs) -> Result<Vec<Row>> {
         let before = Quiet::now(&session, &recording)?;
         sleep(IDLE);
         let seen = Quiet::now(&session, &recording)?.since(&before);
-        if quietest.as_ref().is_none_or(|quietest| seen.events < quietest.events) {
+        // The tail of what came just before a window may fall into it; a timer of killtrace's own would show in all.
+        if quietest
+            .as_ref()
+            .is_none_or(|quietest| (seen.events, seen.sleeps) < (quietest.events, quietest.sleeps))
+        {
             quietest = Some(seen);
         }
-        if quietest.as_ref().is_some_and(|quietest| quietest.events == 0) {
+        if quietest.as_ref().is_some_and(|quietest| quietest.events + quietest.sleeps == 0) {
             break;
         }
     }
