@@ -2,8 +2,10 @@
 
 use std::process::{Child, Command, Stdio};
 
-use killtrace::model::report::Kind;
-use killtrace_tests::{Victim, Watch, eventually, free_port, listener, live, strike};
+use killtrace::model::report::{Death, Kind, UnitScope};
+use killtrace_tests::{
+    MemoryCgroup, Victim, Watch, eventually, free_port, listener, live, skip, strike, victim_path,
+};
 use nix::libc;
 
 fn kill(pid: u32) {
@@ -90,27 +92,43 @@ fn as_nobody() -> Child {
 #[test]
 fn live_cgroup_selects_its_members() {
     let Some(_turn) = live() else { return };
-    let limit = 256 << 20;
-    let cgroup = match killtrace_tests::MemoryCgroup::new("select", limit) {
+    let cgroup = match MemoryCgroup::new("select", LIMIT_BYTES) {
         Ok(cgroup) => cgroup,
-        Err(reason) => return killtrace_tests::skip(&reason),
+        Err(reason) => return skip(&reason),
     };
-    let watch = Watch::start(&["--cgroup", &cgroup.path]);
-    let victim_path = killtrace_tests::victim_path();
-    let procs = cgroup.procs();
-    let mut victim = Victim::start(&[
-        "in-cgroup",
-        procs.to_str().expect("cgroup paths are UTF-8"),
-        victim_path.to_str().expect("the target directory is UTF-8"),
-        "wait",
-    ]);
+    let death = death_in(&cgroup, &["--cgroup", &cgroup.path]);
+    assert_eq!(death.victim.cgroup.as_deref(), Some(cgroup.path.as_str()), "{}", death.summary);
+}
+
+#[test]
+fn live_unit_selects_its_members() {
+    let Some(_turn) = live() else { return };
+    let (cgroup, unit) = match MemoryCgroup::service("select", LIMIT_BYTES) {
+        Ok(made) => made,
+        Err(reason) => return skip(&reason),
+    };
+    let death = death_in(&cgroup, &["--unit", unit.trim_end_matches(".service")]);
+    assert_eq!(death.victim.unit.as_deref(), Some(unit.as_str()), "{}", death.summary);
+    assert_eq!(death.victim.unit_scope, Some(UnitScope::System), "{}", death.summary);
+}
+
+/// Far more than a member needs.
+const LIMIT_BYTES: u64 = 256 << 20;
+
+/// Kills a process that moved into a cgroup after killtrace had started.
+fn death_in(cgroup: &MemoryCgroup, selector: &[&str]) -> Death {
+    let watch = Watch::start(selector);
+    let (procs, program) = (cgroup.procs(), victim_path());
+    let procs = procs.to_str().expect("cgroup paths are UTF-8");
+    let program = program.to_str().expect("the target directory is UTF-8");
+    let mut victim = Victim::start(&["in-cgroup", procs, program, "wait"]);
     kill(victim.pid());
     victim.wait();
     watch.until_dead(&[victim.pid()]);
     let outcome = watch.stop();
     let death = outcome.death(victim.pid());
-    assert_eq!(death.victim.cgroup.as_deref(), Some(cgroup.path.as_str()), "{}", death.summary);
     assert_eq!(death.cause.kind, Kind::KilledByProcess, "{}", death.summary);
+    death.clone()
 }
 
 #[test]

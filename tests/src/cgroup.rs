@@ -19,8 +19,20 @@ impl MemoryCgroup {
     /// # Errors
     /// No memory controller, or none that may be changed.
     pub fn new(name: &str, limit_bytes: u64) -> Result<Self, String> {
+        Self::at(format!("/killtrace-test-{name}-{}", std::process::id()), limit_bytes)
+    }
+
+    /// One that is named as systemd names those of its services; the unit's name comes with it.
+    ///
+    /// # Errors
+    /// Like [`MemoryCgroup::new`]'s.
+    pub fn service(name: &str, limit_bytes: u64) -> Result<(Self, String), String> {
+        let unit = format!("killtrace-test-{name}-{}.service", std::process::id());
+        Ok((Self::at(format!("/{unit}"), limit_bytes)?, unit))
+    }
+
+    fn at(path: String, limit_bytes: u64) -> Result<Self, String> {
         let hierarchy = Hierarchy::find().ok_or("no cgroup hierarchy here has the memory controller")?;
-        let path = format!("/killtrace-test-{name}-{}", std::process::id());
         let dir = hierarchy.root().join(&path[1..]);
         fs::create_dir(&dir).map_err(|error| format!("cannot make cgroup {}: {error}", dir.display()))?;
         let cgroup = Self { dir, path, limit_bytes };
