@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -21,6 +21,7 @@ const KILLTRACE: &str = env!("CARGO_BIN_EXE_killtrace");
 /// Whether the test must be skipped, which is said, and is a failure where `CI=true`.
 fn skipped() -> bool {
     if geteuid().is_root() {
+        signals_by_default();
         return false;
     }
     assert!(
@@ -29,6 +30,15 @@ fn skipped() -> bool {
     );
     println!("skipped: needs root");
     true
+}
+
+/// Undoes what `nohup` and `&` may have done to whoever runs the tests: a signal that is ignored stays so in all that
+/// is started, a shell cannot even trap it, and killtrace leaves an ignored SIGHUP alone.
+fn signals_by_default() {
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: the default action runs no code.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("it can be set");
+    }
 }
 
 fn directory() -> TempDir {

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::signal::{self, SigHandler, Signal};
+
 /// One live test at a time: they watch the same machine, and share its two or four cores.
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -24,6 +26,11 @@ pub fn live() -> Option<MutexGuard<'static, ()>> {
     if let Some(missing) = missing() {
         skip(&missing);
         return None;
+    }
+    // What `nohup` and `&` make whoever runs the tests ignore, all that is started here would ignore, too.
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: the default action runs no code.
+        unsafe { signal::signal(signal, SigHandler::SigDfl) }.expect("it can be set");
     }
     // A test that failed took nothing from the next one.
     Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))

@@ -27,6 +27,8 @@ use crate::recording;
 /// Between two drains while events keep coming. Far below the 100 ms that a verdict may take, and long enough
 /// that a flood of 200,000 signals a second costs little: 2,000 events, a quarter of a megabyte of ring.
 const COALESCE: Duration = Duration::from_millis(10);
+/// Between two drains where the arguments of a new program must be read from /proc: it may live for a millisecond.
+const HASTE: Duration = Duration::from_micros(500);
 /// Between two ticks while a verdict waits for time to pass.
 const SETTLE: Duration = Duration::from_millis(5);
 /// Longest wait for open verdicts once watching has ended.
@@ -41,6 +43,8 @@ const BATCH_KEPT: usize = 16_384;
 pub(super) struct Agent {
     sources: Sources,
     enricher: Enricher,
+    /// Exec events come without arguments.
+    reads_arguments: bool,
     /// Processes are selected by the ports they listen on.
     by_port: bool,
     explainer: Explainer,
@@ -94,6 +98,7 @@ impl Agent {
         let mut agent = Self {
             sources,
             enricher: Enricher::new(),
+            reads_arguments: !header.capabilities.exec_args,
             by_port: !selection.selectors.ports.is_empty(),
             explainer: Explainer::new(header.clone(), selection.selectors),
             output,
@@ -197,7 +202,13 @@ impl Agent {
 
     /// How long to leave the sources alone; `None` to wait for them.
     fn pause(&self, busy: bool) -> Option<Duration> {
-        if self.explainer.is_settling() { Some(SETTLE) } else { busy.then_some(COALESCE) }
+        let settling = self.explainer.is_settling();
+        match (settling, busy) {
+            (false, false) => None,
+            _ if self.reads_arguments => Some(HASTE),
+            (true, _) => Some(SETTLE),
+            (false, true) => Some(COALESCE),
+        }
     }
 
     /// Takes what there is and acts on it. False when there was nothing.

@@ -1,6 +1,6 @@
 //! Answers the explainer's questions from /proc while it can still be read.
 
-use super::host::boottime_ns;
+use super::host::{boottime_ns, user_name};
 use super::procfs::{Detail, Procfs, cgroup_memory, event, machine_memory};
 use crate::model::want::Want;
 use crate::model::{Event, Fact};
@@ -28,6 +28,9 @@ impl Enricher {
             Want::Process(tgid) => self.look_at(&[*tgid], Detail::Full, out),
             Want::ProcessMemory(tgid) => self.look_at(&[*tgid], Detail::Memory, out),
             Want::Survivors(tgids) => self.look_at(tgids, Detail::Survivor, out),
+            Want::User(uid) => {
+                out.push(event(boottime_ns(), Fact::User { uid: *uid, name: user_name(*uid) }));
+            }
             Want::MachineMemory => out.push(event(boottime_ns(), Fact::Memory(machine_memory()))),
             Want::CgroupMemory(cgroups) => {
                 let t_ns = boottime_ns();

@@ -157,6 +157,8 @@ fn doing(process: &Process) -> Doing {
         // Options and a string, a descriptor, or nothing: only a file is a script.
         return match select::script(process.image.exe.as_deref(), args) {
             Some(_) => Doing::RunningScript,
+            // It was gone before its arguments could be read, and a shell that a person uses is not.
+            None if process.image.cmdline.is_none() => Doing::RunningCommand,
             None if args.len() > 1 && !waits_for_commands(args) => Doing::RunningCommand,
             None => Doing::OwnBusiness,
         };
@@ -234,8 +236,7 @@ pub fn role(table: &Table, actor: &Process, victim: &Process) -> Role {
         return Role::PackageScript;
     }
     match doing(actor) {
-        // It kills what it starts.
-        Doing::RunningScript if table.is_ancestor(actor.id, victim.id) => return Role::Watchdog,
+        Doing::RunningScript if restarts(table, actor, victim) => return Role::Watchdog,
         Doing::RunningScript | Doing::RunningCommand => return Role::Shell,
         _ if interactive_shell(actor) => return Role::Shell,
         _ => {}
@@ -247,6 +248,28 @@ pub fn role(table: &Table, actor: &Process, victim: &Process) -> Role {
     } else {
         Role::Process
     }
+}
+
+/// It started the victim, and has started or is about to start another in its place: something else below it has,
+/// or had, the victim's name, or was started by the same words as the victim's side of the tree.
+fn restarts(table: &Table, script: &Process, victim: &Process) -> bool {
+    let line: Vec<ProcId> = table.ancestors(victim.id).map(|process| process.id).collect();
+    let Some(depth) = line.iter().position(|&id| id == script.id) else { return false };
+    let side = depth.checked_sub(1).map_or(Some(victim), |below| table.get(line[below]));
+    let name = victim.name();
+    table.descendants(script.id).into_iter().filter_map(|id| table.get(id)).any(|other| {
+        let related = other.id == victim.id
+            || line.contains(&other.id)
+            || table.is_ancestor(victim.id, other.id)
+            || other.exec.is_none();
+        let again = side.is_some_and(|side| {
+            other.parent == Some(script.id)
+                && side.image.cmdline.is_some()
+                && package_script(other).is_some()
+                && package_script(other) == package_script(side)
+        });
+        !related && (again || other.name() == name)
+    })
 }
 
 /// What it is called in a sentence: the package script, the script, or the program.
@@ -263,6 +286,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::explain::process::Image;
     use crate::model::text::Comm;
 
     fn process(exe: &str, args: &[&str]) -> Process {
@@ -291,6 +315,11 @@ mod tests {
         assert_eq!(doing(&process("/bin/bash", &["bash", "-ec", "pkill vite"])), Doing::RunningCommand);
         assert_eq!(doing(&process("/bin/bash", &["bash", "./keepalive.sh"])), Doing::RunningScript);
         assert_eq!(doing(&process("/bin/zsh", &["-zsh"])), Doing::OwnBusiness);
+        let gone = Process {
+            image: Image { cmdline: None, ..process("/bin/sh", &[]).image },
+            ..process("/bin/sh", &[])
+        };
+        assert_eq!(doing(&gone), Doing::RunningCommand);
         assert_eq!(doing(&process("/usr/bin/pkill", &["pkill", "-f", "vite"])), Doing::Helping);
     }
 }

@@ -68,7 +68,7 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
         id,
         died_at: wall(case.ending.at.t_ns),
         uptime_ms: victim.start_ns.map(|start| case.ending.at.t_ns.saturating_sub(start) / 1_000_000),
-        victim: victim_record(scene.header, victim),
+        victim: victim_record(scene.header, table, victim),
         exit: exit_status(&case),
         cause: Cause {
             kind: finding.kind,
@@ -134,7 +134,7 @@ pub fn exit_status(case: &Case<'_>) -> ExitStatus {
     }
 }
 
-fn victim_record(header: &Header, victim: &Process) -> Victim {
+fn victim_record(header: &Header, table: &Table, victim: &Process) -> Victim {
     let image = &victim.image;
     let cgroups = image.cgroups.as_deref();
     let unit = cgroups.and_then(unit::unit);
@@ -147,7 +147,7 @@ fn victim_record(header: &Header, victim: &Process) -> Victim {
         cmdline: image.cmdline.as_deref().map(<[String]>::to_vec),
         cwd: text(&image.cwd),
         uid: image.uid,
-        user: text(&image.user),
+        user: user(table, image.uid),
         cgroup: cgroups.and_then(shown_cgroup),
         unit_scope: unit.as_ref().map(|unit| unit.scope),
         unit: unit.map(|unit| unit.name),
@@ -156,6 +156,10 @@ fn victim_record(header: &Header, victim: &Process) -> Victim {
         root: victim.root,
         pid_in_namespace: victim.ns_tgid,
     }
+}
+
+fn user(table: &Table, uid: Option<u32>) -> Option<String> {
+    table.user(uid?)?.as_deref().map(str::to_owned)
 }
 
 /// The hierarchy that says most about where a process belongs.
@@ -188,7 +192,7 @@ fn actor(table: &Table, process: &Process, victim: &Process, died_ns: u64) -> Ac
         cmdline: image.cmdline.as_deref().map(<[String]>::to_vec),
         cwd: text(&image.cwd),
         uid: image.uid,
-        user: text(&image.user),
+        user: user(table, image.uid),
         cgroup: cgroups.and_then(shown_cgroup),
         unit_scope: unit.as_ref().map(|unit| unit.scope),
         unit: unit.map(|unit| unit.name),

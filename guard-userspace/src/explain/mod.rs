@@ -195,6 +195,15 @@ impl Explainer {
         }
         if process.tree.is_some() && process.alive() && !process.read && (is_exec || matched || moved) {
             self.wants.push(Want::Process(process.tgid));
+            self.ask_for_user(id);
+        }
+    }
+
+    /// Asks for the name of the user a process runs as. It may be gone before /proc can be read, a name is not.
+    fn ask_for_user(&mut self, id: ProcId) {
+        let uid = self.table.get(id).and_then(|process| process.image.uid);
+        if let Some(uid) = uid.filter(|&uid| self.table.user(uid).is_none()) {
+            self.wants.push(Want::User(uid));
         }
     }
 
@@ -235,7 +244,12 @@ impl Explainer {
         {
             self.wants.push(Want::Process(sender.tgid));
         }
-        if run.signo.is_fatal_by_default() && run.result.queued() && process.alive() {
+        let (current, signo, queued) = (run.current, run.signo, run.result.queued());
+        if let Some(current) = current {
+            self.ask_for_user(current);
+        }
+        let Some(process) = self.table.get(id) else { return };
+        if signo.is_fatal_by_default() && queued && process.alive() {
             self.wants.push(Want::ProcessMemory(process.tgid));
         }
     }

@@ -29,7 +29,6 @@ pub struct Image {
     pub cmdline: Option<Rc<[String]>>,
     pub cwd: Option<Rc<str>>,
     pub uid: Option<u32>,
-    pub user: Option<Rc<str>>,
     pub cgroups: Option<Rc<Cgroups>>,
     pub oom_score_adj: Option<i32>,
     pub pgid: Option<u32>,
@@ -323,7 +322,6 @@ impl Process {
         let image = &mut self.image;
         text(&mut image.exe, facts.exe.as_ref());
         text(&mut image.cwd, facts.cwd.as_ref());
-        text(&mut image.user, facts.user.as_ref());
         text(&mut image.tty, facts.tty.as_ref());
         // The arguments it was started with say more than what it has made of them since: fuser cuts its own to
         // pieces. A fork that calls itself something else has nothing better.

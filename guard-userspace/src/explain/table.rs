@@ -1,6 +1,7 @@
 //! Every process of the machine, by pid now and by identity for ever (within bounds).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
 
 use crate::model::event::{Current, Event, Exec, Exit, Fact, Fork, ProcessFacts, Signal};
 use crate::model::signal::{Signo, code};
@@ -21,6 +22,8 @@ pub struct Table {
     by_tid: HashMap<u32, ProcId>,
     dead: VecDeque<ProcId>,
     next: u64,
+    /// Names of users; `None` for those that have none.
+    users: HashMap<u32, Option<Rc<str>>>,
 }
 
 /// What an event did to the table that the explainer must know.
@@ -59,6 +62,12 @@ impl Table {
     #[must_use]
     pub fn by_tid(&self, tid: u32) -> Option<ProcId> {
         self.by_tid.get(&tid).copied()
+    }
+
+    /// The name of a user, and whether it is known that there is one or none.
+    #[must_use]
+    pub fn user(&self, uid: u32) -> Option<&Option<Rc<str>>> {
+        self.users.get(&uid)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
@@ -157,6 +166,10 @@ impl Table {
                 Change::Nothing
             }
             Fact::Process(facts) => self.facts(at, facts),
+            Fact::User { uid, name } => {
+                self.users.insert(*uid, name.as_deref().map(Rc::from));
+                Change::Nothing
+            }
             Fact::Listen { port, listening } => {
                 let Some(id) = event.current.and_then(|current| self.current(current)) else {
                     return Change::Nothing;
@@ -422,6 +435,10 @@ impl Table {
         }
         let Some(process) = self.get_mut(id) else { return Change::Nothing };
         process.apply_facts(facts);
+        if let (Some(uid), Some(user)) = (facts.uid, &facts.user) {
+            self.users.entry(uid).or_insert_with(|| Some(Rc::from(user.as_str())));
+        }
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
         if facts.seeded && facts.zombie && process.ending.is_none() {
             // It died before watching began, unless its exit is still to come in the stream.
             process.ending = Some(Ending {

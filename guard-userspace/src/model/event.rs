@@ -64,6 +64,8 @@ pub enum Fact {
     Listen { port: u16, listening: bool },
     /// Read from /proc: what only it can tell about a process. Fields that were not read are `None`.
     Process(Box<ProcessFacts>),
+    /// The name of a user; `None` when there is none.
+    User { uid: u32, name: Option<String> },
     /// A look-up in /proc came too late: the process had gone.
     ProcessGone { tgid: u32 },
     /// Every process that existed when watching began has been read.

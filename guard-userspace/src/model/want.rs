@@ -14,6 +14,8 @@ pub enum Want {
     /// A watched process is dying: its memory figures before they are gone. Answered like [`Want::Process`],
     /// with only the memory fields set.
     ProcessMemory(u32),
+    /// The name of a user. Answered by `Fact::User`.
+    User(u32),
     /// The machine's memory. Answered by `Fact::Memory`.
     MachineMemory,
     /// The figures of the memory cgroup a process sat in. Answered by `Fact::CgroupMemory`, once for the

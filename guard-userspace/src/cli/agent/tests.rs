@@ -160,7 +160,8 @@ fn an_idle_watch_asks_nothing_and_a_flood_is_drained_in_batches() {
     std::thread::spawn(|| {
         let blocked = Blocked::new(&[Signal::SIGUSR1]).unwrap();
         runtime().block_on(async {
-            let (first, mut feed) = fake("ebpf", Capabilities::default());
+            let able = Capabilities { exec_args: true, ..Capabilities::default() };
+            let (first, mut feed) = fake("ebpf", able);
             let (mut agent, file) = agent(vec![first]);
             let signals = blocked.listen().unwrap();
             let drains = Arc::clone(&feed.drains);
