@@ -19,15 +19,19 @@ pub struct Timeline {
 
 impl Timeline {
     const LIMIT: usize = 20_000;
+    /// How far from the oldest a spare one is looked for: where all is evidence, the oldest goes.
+    const LOOKED_AT: usize = 64;
 
     pub fn add(&mut self, at: Mark, what: What) {
         self.entries.insert(at.id, (at.t_ns, what));
-        while self.entries.len() > Self::LIMIT {
-            let oldest = self.entries.keys().find(|id| !self.evidence.contains(id)).copied();
-            let Some(id) = oldest.or_else(|| self.entries.keys().next().copied()) else { return };
-            self.entries.remove(&id);
-            self.evidence.remove(&id);
-            self.omitted += 1;
+        if self.entries.len() > Self::LIMIT {
+            let spare =
+                self.entries.keys().take(Self::LOOKED_AT).find(|id| !self.evidence.contains(id)).copied();
+            if let Some(id) = spare.or_else(|| self.entries.keys().next().copied()) {
+                self.entries.remove(&id);
+                self.evidence.remove(&id);
+                self.omitted += 1;
+            }
         }
     }
 
@@ -102,4 +106,36 @@ fn signal_entry(target: &Process, run: &SignalRun, table: &Table) -> What {
 #[must_use]
 pub fn reference(process: &Process) -> ProcessRef {
     ProcessRef { pid: process.tgid, comm: process.comm.to_text() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(timeline: &mut Timeline, id: u64) {
+        timeline.add(Mark { id, t_ns: id }, What::KernelLog { text: id.to_string() });
+    }
+
+    #[test]
+    fn the_oldest_that_no_answer_rests_on_go_first() {
+        let mut timeline = Timeline::default();
+        timeline.keep([1]);
+        for id in 1..=Timeline::LIMIT as u64 + 2 {
+            note(&mut timeline, id);
+        }
+        assert_eq!((timeline.entries.len(), timeline.omitted()), (Timeline::LIMIT, 2));
+        assert!(timeline.entries.contains_key(&1) && !timeline.entries.contains_key(&2));
+    }
+
+    #[test]
+    fn evidence_alone_does_not_grow_without_bound() {
+        let mut timeline = Timeline::default();
+        let last = Timeline::LIMIT as u64 + 500;
+        timeline.keep(1..=last);
+        for id in 1..=last {
+            note(&mut timeline, id);
+        }
+        assert_eq!((timeline.entries.len(), timeline.omitted()), (Timeline::LIMIT, 500));
+        assert_eq!(timeline.evidence.len(), Timeline::LIMIT);
+    }
 }
