@@ -18,7 +18,8 @@ use super::causes::{CAUSES, Finding};
 use super::losses::Losses;
 use super::oom_log::OomLog;
 use super::process::{ProcId, Process, SignalRun};
-use super::story::{self, Story, Teller};
+use super::sentence;
+use super::story::{Story, Teller};
 use super::table::Table;
 use super::timeline::reference;
 use crate::model::units::{self, bytes};
@@ -50,7 +51,7 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
     let (case, mut story) = scene.teller.tell(victim)?;
     let gaps = doubt(scene, &case, &mut story.finding);
     let oom = story.finding.oom.map(|_| oom(scene, &case, &story));
-    let mut summary = story::sentence(table, &case, &story);
+    let mut summary = sentence::sentence(table, &case, &story);
     if let Some(oom) = &oom {
         summary = oom_sentence(victim, oom);
     }

@@ -6,6 +6,7 @@ mod advice;
 pub mod case;
 pub mod causes;
 pub mod death;
+mod gather;
 pub mod losses;
 pub mod oom_log;
 mod patterns;
@@ -14,6 +15,8 @@ pub mod process;
 mod properties;
 #[cfg(test)]
 pub(crate) mod scenario;
+pub mod sentence;
+mod settle;
 pub mod story;
 pub mod table;
 #[cfg(test)]
@@ -21,20 +24,19 @@ mod tests;
 pub mod timeline;
 pub mod words;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::model::event::{Cgroups, Fact};
-use crate::model::report::{AlsoDied, Collector, Death, Watch, What};
+use crate::model::report::{Death, What};
 use crate::model::select::Selectors;
 use crate::model::want::Want;
-use crate::model::{Event, Header, Report};
+use crate::model::{Event, Header};
 
 use acts::Acts;
-use death::{Scene, Surroundings};
+use death::Surroundings;
 use losses::Losses;
 use oom_log::OomLogs;
 use process::{Mark, ProcId};
-use story::Teller;
 use table::{Change, Table};
 use timeline::{Timeline, reference};
 
@@ -327,107 +329,6 @@ impl Explainer {
         }
     }
 
-    /// Notes that the collector has answered for a process.
-    fn answered(&mut self, tgid: u32) {
-        for pending in &mut self.pending {
-            if let Some(awaited) = &mut pending.awaited {
-                awaited.remove(&tgid);
-            }
-        }
-    }
-
-    /// Asks about those that outlived a death. Only now: `do_exit` reparents them after its tracepoint.
-    fn ask_about_survivors(&mut self, now_ns: u64) {
-        for pending in self.pending.iter_mut().filter(|p| p.awaited.is_none() && p.due_ns <= now_ns) {
-            let alive = |id: &ProcId| self.table.get(*id).filter(|process| process.alive());
-            let tgids: BTreeSet<u32> = pending
-                .surroundings
-                .descendants
-                .iter()
-                .filter_map(alive)
-                .map(|process| process.tgid)
-                .collect();
-            if !tgids.is_empty() {
-                self.wants.push(Want::Survivors(tgids.iter().copied().collect()));
-            }
-            pending.awaited = Some(tgids);
-        }
-    }
-
-    /// Answers the deaths whose late facts have come, or had their time.
-    fn settle(&mut self, now_ns: u64) {
-        self.ask_about_survivors(now_ns);
-        while let Some(pending) = self.pending.front() {
-            let ending = self.table.get(pending.id).and_then(|process| process.ending);
-            let complete = ending.is_some_and(|ending| ending.status.is_some())
-                && pending.surroundings.memory.is_some()
-                && pending.awaited.as_ref().is_some_and(BTreeSet::is_empty);
-            if now_ns < if complete { pending.due_ns } else { pending.last_chance_ns } {
-                return;
-            }
-            if let Some(pending) = self.pending.pop_front() {
-                self.answer(&pending);
-            }
-        }
-    }
-
-    fn answer(&mut self, pending: &Pending) {
-        let Some(victim) = self.table.get(pending.id) else { return };
-        let oom_log = victim.history.oom.and_then(|mark| self.oom_logs.of(mark.victim.tid));
-        let scene = Scene {
-            header: &self.header,
-            teller: self.teller(),
-            surroundings: &pending.surroundings,
-            oom_log,
-            losses: &self.losses,
-        };
-        let Some((death, story)) = death::answer(&scene, victim, self.next_death) else { return };
-        self.show(&story);
-        let exit = death.exit.clone();
-        if let Some(victim) = self.table.get(pending.id) {
-            self.timeline.exit(victim, exit);
-            for run in &victim.history.runs {
-                self.timeline.signal(victim, run, &self.table);
-            }
-        }
-        self.timeline.keep(story.evidence.iter().copied());
-        self.next_death += 1;
-        let run = self.table.get(pending.id).and_then(|victim| {
-            let case = case::Case::new(&self.table, victim, self.header.capabilities)?;
-            Some(*case.decisive?.run)
-        });
-        let act = run.and_then(|run| self.acts.of(&run)).filter(|act| act.count > 1).map(|act| act.first.id);
-        self.deaths.push(Told { death, victim: pending.id, because_of: story.finding.because_of, act });
-        if self.deaths.len() > Self::DEATHS {
-            // Some at a time: moving the rest down for each would cost more than the answer itself.
-            let gone = Self::DEATHS / 10;
-            self.deaths.drain(..gone);
-            self.taken = self.taken.saturating_sub(gone);
-            self.deaths_omitted += gone as u64;
-        }
-    }
-
-    /// Puts the events a story rests on into the timeline, whoever's they are.
-    fn show(&mut self, story: &story::Story) {
-        for process in story.cast.iter().filter_map(|&id| self.table.get(id)) {
-            self.timeline.fork(process, &self.table);
-            self.timeline.exec(process);
-            for run in process.history.runs.iter().filter(|run| story.evidence.contains(&run.first.id)) {
-                self.timeline.signal(process, run, &self.table);
-            }
-            let ended = process.ending.is_some_and(|ending| story.evidence.contains(&ending.at.id));
-            if let (true, Some(case)) =
-                (ended, case::Case::new(&self.table, process, self.header.capabilities))
-            {
-                self.timeline.exit(process, death::exit_status(&case));
-            }
-        }
-    }
-
-    fn teller(&self) -> Teller<'_> {
-        Teller { table: &self.table, acts: &self.acts, capabilities: self.header.capabilities }
-    }
-
     /// What the collector should read now, since the last call.
     pub fn take_wants(&mut self) -> Vec<Want> {
         let mut wants: Vec<Want> = Vec::with_capacity(self.wants.len());
@@ -459,69 +360,5 @@ impl Explainer {
         let mut roots: Vec<_> = roots.map(|process| (process.tgid, process.name())).collect();
         roots.sort();
         roots
-    }
-
-    /// Everything so far. Its `generated_at` is the time of the last event.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        let mut deaths: Vec<Death> = self.deaths.iter().map(|told| told.death.clone()).collect();
-        self.group(&mut deaths);
-        for death in &mut deaths {
-            // Who lived on then and has died since has a record of its own.
-            let alive = |pid: u32| {
-                self.table.by_tid(pid).and_then(|id| self.table.get(id)).is_some_and(|p| p.alive())
-            };
-            death.aftermath.survivors.retain(|survivor| alive(survivor.pid));
-        }
-        let alive: Vec<_> =
-            self.table.iter().filter(|process| process.tree.is_some() && process.alive()).collect();
-        let now = self.header.wall(self.now_ns);
-        Report {
-            schema: Report::SCHEMA.to_owned(),
-            tool: self.header.tool.clone(),
-            generated_at: now,
-            host: self.header.host.clone(),
-            collector: Collector {
-                backend: self.header.backend.clone(),
-                started_at: self.header.started_at,
-                ended_at: now,
-                events: self.events,
-                lost_events: self.losses.total(),
-                degraded: self.header.degraded.clone(),
-            },
-            watch: Watch { selectors: self.header.selectors.clone(), roots_seen: self.roots_seen },
-            patterns: patterns::find(&deaths),
-            timeline: self.timeline.entries(&self.header, &alive, &self.table),
-            timeline_omitted: self.timeline.omitted(),
-            deaths_omitted: self.deaths_omitted,
-            deaths,
-        }
-    }
-
-    /// Notes on each death which others followed from it, or fell to the same act.
-    fn group(&self, deaths: &mut [Death]) {
-        let mut by_victim: BTreeMap<ProcId, usize> = BTreeMap::new();
-        let mut by_act: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        for (index, told) in self.deaths.iter().enumerate() {
-            by_victim.insert(told.victim, index);
-            if let Some(act) = told.act {
-                by_act.entry(act).or_default().push(index);
-            }
-        }
-        let also = |told: &Told, because_of_death| AlsoDied {
-            pid: told.death.victim.pid,
-            comm: told.death.victim.comm.clone(),
-            because_of_death,
-        };
-        for (index, told) in self.deaths.iter().enumerate() {
-            if let Some(&origin) = told.because_of.and_then(|id| by_victim.get(&id)) {
-                let because = deaths[origin].id;
-                deaths[origin].aftermath.also_died.push(also(told, Some(because)));
-            }
-            let fellows = told.act.and_then(|act| by_act.get(&act)).into_iter().flatten();
-            for &fellow in fellows.filter(|&&fellow| fellow != index).take(Self::FELLOWS) {
-                deaths[index].aftermath.also_died.push(also(&self.deaths[fellow], None));
-            }
-        }
     }
 }

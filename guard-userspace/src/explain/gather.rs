@@ -1,0 +1,75 @@
+//! Everything that has been answered, as one report.
+
+use std::collections::BTreeMap;
+
+use crate::model::Report;
+use crate::model::report::{AlsoDied, Collector, Death, Watch};
+
+use super::process::ProcId;
+use super::{Explainer, Told, patterns};
+
+impl Explainer {
+    /// Everything so far. Its `generated_at` is the time of the last event.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut deaths: Vec<Death> = self.deaths.iter().map(|told| told.death.clone()).collect();
+        self.group(&mut deaths);
+        for death in &mut deaths {
+            // Who lived on then and has died since has a record of its own.
+            let alive = |pid: u32| {
+                self.table.by_tid(pid).and_then(|id| self.table.get(id)).is_some_and(|p| p.alive())
+            };
+            death.aftermath.survivors.retain(|survivor| alive(survivor.pid));
+        }
+        let alive: Vec<_> =
+            self.table.iter().filter(|process| process.tree.is_some() && process.alive()).collect();
+        let now = self.header.wall(self.now_ns);
+        Report {
+            schema: Report::SCHEMA.to_owned(),
+            tool: self.header.tool.clone(),
+            generated_at: now,
+            host: self.header.host.clone(),
+            collector: Collector {
+                backend: self.header.backend.clone(),
+                started_at: self.header.started_at,
+                ended_at: now,
+                events: self.events,
+                lost_events: self.losses.total(),
+                degraded: self.header.degraded.clone(),
+            },
+            watch: Watch { selectors: self.header.selectors.clone(), roots_seen: self.roots_seen },
+            patterns: patterns::find(&deaths),
+            timeline: self.timeline.entries(&self.header, &alive, &self.table),
+            timeline_omitted: self.timeline.omitted(),
+            deaths_omitted: self.deaths_omitted,
+            deaths,
+        }
+    }
+
+    /// Notes on each death which others followed from it, or fell to the same act.
+    fn group(&self, deaths: &mut [Death]) {
+        let mut by_victim: BTreeMap<ProcId, usize> = BTreeMap::new();
+        let mut by_act: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (index, told) in self.deaths.iter().enumerate() {
+            by_victim.insert(told.victim, index);
+            if let Some(act) = told.act {
+                by_act.entry(act).or_default().push(index);
+            }
+        }
+        let also = |told: &Told, because_of_death| AlsoDied {
+            pid: told.death.victim.pid,
+            comm: told.death.victim.comm.clone(),
+            because_of_death,
+        };
+        for (index, told) in self.deaths.iter().enumerate() {
+            if let Some(&origin) = told.because_of.and_then(|id| by_victim.get(&id)) {
+                let because = deaths[origin].id;
+                deaths[origin].aftermath.also_died.push(also(told, Some(because)));
+            }
+            let fellows = told.act.and_then(|act| by_act.get(&act)).into_iter().flatten();
+            for &fellow in fellows.filter(|&&fellow| fellow != index).take(Self::FELLOWS) {
+                deaths[index].aftermath.also_died.push(also(&self.deaths[fellow], None));
+            }
+        }
+    }
+}

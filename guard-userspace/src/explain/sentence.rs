@@ -1,0 +1,223 @@
+//! The answer in one sentence.
+
+use crate::model::report::{Kind, Mechanism};
+use crate::model::signal::Signo;
+use crate::model::units;
+
+use super::actors;
+use super::case::Case;
+use super::process::Process;
+use super::story::Story;
+use super::table::Table;
+use super::words;
+
+/// The answer in one sentence.
+#[must_use]
+pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
+    let victim = case.victim.label();
+    let finding = &story.finding;
+    let run = case.decisive.map(|decisive| decisive.run);
+    let graceful = case.decisive.is_some_and(|decisive| decisive.graceful);
+    let signo = run.map_or(Signo::KILL, |run| run.signo);
+    let how = match (graceful, case.exit_code()) {
+        (true, Some(code)) => {
+            let after = case.ending.at.t_ns.saturating_sub(run.map_or(0, |run| run.first.t_ns));
+            format!("{victim} exited with code {code}, {} after", units::elapsed(after))
+        }
+        (true, None) => format!("{victim} handled {signo} and then died of it, after"),
+        (false, _) => format!("{victim} died of {signo}:"),
+    };
+    let origin = finding.because_of.and_then(|id| table.get(id)).map(Process::label);
+    let origin = origin.as_deref().unwrap_or("a process");
+    let why_origin = because(table, case, story);
+    match finding.kind {
+        Kind::Exited => exited(&victim, case),
+        Kind::KilledByProcess => {
+            let (killer, via) = killer(table, story);
+            let act = match words::manner(finding.mechanism) {
+                Some(manner) => format!("sent {signo} {manner}"),
+                None => format!("sent {signo}"),
+            };
+            if graceful {
+                let all = words::manner(finding.mechanism)
+                    .map_or_else(String::new, |manner| format!(", sent {manner}"));
+                let after = case.ending.at.t_ns.saturating_sub(run.map_or(0, |run| run.first.t_ns));
+                let comma = if via.is_empty() && all.is_empty() { "" } else { "," };
+                let ended = match (case.exit_code(), case.death_signal()) {
+                    (Some(code), _) => format!("exited with code {code}"),
+                    (None, Some(signo)) => format!("died of {signo}"),
+                    (None, None) => "ended".to_owned(),
+                };
+                format!(
+                    "{victim} was asked to stop with {signo} by {killer}{via}{all}{comma} and {ended} {} later.",
+                    units::elapsed(after)
+                )
+            } else if finding.mechanism == Mechanism::Kill || words::manner(finding.mechanism).is_none() {
+                format!("{victim} was killed by {signo} from {killer}{via}.")
+            } else {
+                format!("{victim} was killed: {killer} {act}{via}.")
+            }
+        }
+        Kind::KilledBySelf if finding.detail == Some("abort") => {
+            format!("{victim} ended itself with {signo}: it called abort().")
+        }
+        Kind::KilledBySelf => format!("{victim} ended itself: it sent {signo} to itself."),
+        Kind::Crashed => format!("{victim} crashed with {signo}: {}.", words::fault(signo, finding.detail)),
+        Kind::OomKill => format!("{victim} was killed by the kernel's OOM killer"),
+        Kind::TtyHangup => {
+            match story.killer.filter(|_| finding.because_of.is_none()).and_then(|id| table.get(id)) {
+                Some(closer) => {
+                    let verb = if finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
+                    let (closer, via) = killer_of(table, closer, story);
+                    format!("{how} its terminal was {verb} by {closer}{via}.")
+                }
+                None => format!("{how} its terminal hung up{why_origin}."),
+            }
+        }
+        Kind::TtyKeyboard => {
+            let key = if signo == Signo::QUIT { "Ctrl-\\" } else { "Ctrl-C" };
+            match story.killer.and_then(|id| table.get(id)) {
+                Some(typist) => format!("{how} {} put {key} into its terminal.", typist.label()),
+                None => format!("{how} {key} was typed at its terminal."),
+            }
+        }
+        Kind::SessionLeaderExit => {
+            format!("{how} {origin}, the leader of its terminal session, ended{why_origin}.")
+        }
+        Kind::OrphanedProcessGroup => {
+            format!(
+                "{how} its process group was stopped and {origin}, which could have continued it, ended{why_origin}."
+            )
+        }
+        Kind::ParentDeathSignal => match finding.because_of {
+            Some(_) => {
+                format!("{how} it had asked for that when its parent ends, and {origin} ended{why_origin}.")
+            }
+            None => {
+                let parent = story.killer.and_then(|id| table.get(id)).map(Process::label);
+                let parent = parent.as_deref().unwrap_or("its parent");
+                format!(
+                    "{how} it had asked for that when the thread that started it ends; that thread of {parent} ended, {parent} itself lives on."
+                )
+            }
+        },
+        Kind::CgroupKill => {
+            let (killer, via) = killer(table, story);
+            format!("{victim} was killed with its whole cgroup: {killer} wrote to cgroup.kill{via}.")
+        }
+        Kind::PidNamespaceTeardown if finding.mechanism == Mechanism::Reboot => {
+            let (killer, via) = killer(table, story);
+            format!("{how} {killer} called reboot inside the PID namespace that it was init of{via}.")
+        }
+        Kind::PidNamespaceTeardown => {
+            format!("{how} {origin}, the init of its PID namespace, ended and took all with it{why_origin}.")
+        }
+        Kind::Seccomp => {
+            format!("{victim} was killed by {signo}: it made a system call that its seccomp filter forbids.")
+        }
+        Kind::Rlimit => match finding.detail {
+            Some("file_size") => {
+                format!("{how} it wrote more than its file size limit (RLIMIT_FSIZE) allows.")
+            }
+            _ => format!("{how} it used more CPU time than its limit (RLIMIT_CPU or RLIMIT_RTTIME) allows."),
+        },
+        Kind::Timer => format!("{how} a timer that it had set itself ran out."),
+        Kind::BrokenPipe => format!("{how} it wrote to a pipe or socket that nobody reads any more."),
+        Kind::Debugger => match story.killer.and_then(|id| table.get(id)) {
+            Some(tracer) if finding.because_of.is_none() => {
+                format!("{victim} was killed through ptrace by {}.", tracer.label())
+            }
+            _ => format!(
+                "{how} its tracer {origin} ended, and had asked for that (PTRACE_O_EXITKILL){why_origin}."
+            ),
+        },
+        Kind::Sysrq => match story.killer.and_then(|id| table.get(id)) {
+            Some(writer) => format!("{how} {} triggered magic SysRq.", writer.label()),
+            None => format!("{how} magic SysRq was pressed, which kills nearly everything."),
+        },
+        Kind::ExecFailed => format!("{how} its execve failed when there was no way back."),
+        Kind::AsyncNotification => {
+            format!("{how} it had asked to be notified by that signal and did not handle it.")
+        }
+        Kind::SiblingThreadExit => format!("{victim} was ended by another of its own threads."),
+        Kind::Unknown => unknown(&victim, case),
+    }
+}
+
+/// `, because earlyoom (pid 812, earlyoom.service) sent SIGTERM to zsh (pid 4010) 14 ms before`
+fn because(table: &Table, case: &Case<'_>, story: &Story) -> String {
+    let (Some(killer), Some(action)) = (story.killer.and_then(|id| table.get(id)), story.action.as_deref())
+    else {
+        return String::new();
+    };
+    if story.finding.because_of == Some(killer.id) && action == "ended" {
+        return String::new();
+    }
+    let (killer, via) = self::killer_of(table, killer, story);
+    let before = story.act_at.map(|at| case.ending.at.t_ns.saturating_sub(at.t_ns));
+    let before = before.map_or_else(String::new, |ns| format!(" {} before", units::elapsed(ns)));
+    format!(", because {killer} {action}{before}{via}")
+}
+
+fn killer(table: &Table, story: &Story) -> (String, String) {
+    match story.killer.and_then(|id| table.get(id)) {
+        Some(killer) => killer_of(table, killer, story),
+        None => ("a process that was not seen".to_owned(), String::new()),
+    }
+}
+
+/// The killer, and who started it when that is who decided.
+fn killer_of(table: &Table, killer: &Process, story: &Story) -> (String, String) {
+    let label = match unit(killer) {
+        Some(unit) if unit.trim_end_matches(".service") == killer.name() => {
+            format!("{} (pid {}, {unit})", killer.name(), killer.tgid)
+        }
+        _ => format!("{} (pid {})", actors::title(killer), killer.tgid),
+    };
+    let actor = story.actor.filter(|&actor| actor != killer.id).and_then(|id| table.get(id));
+    let via = actor.map_or_else(String::new, |actor| {
+        // The nearest package script on the way up says what was being done.
+        let script = table
+            .ancestors(killer.id)
+            .take_while(|process| process.id != actor.id)
+            .find_map(actors::package_script)
+            .map_or_else(String::new, |script| format!(" run by `{script}`"));
+        let of_unit = unit(actor).map_or_else(String::new, |unit| format!(", {unit}"));
+        let verb = if script.is_empty() { " started by" } else { " from" };
+        format!(",{script}{verb} {} (pid {}{of_unit})", actors::title(actor), actor.tgid)
+    });
+    (label, via)
+}
+
+fn unit(process: &Process) -> Option<String> {
+    let cgroups = process.image.cgroups.as_deref()?;
+    crate::model::unit::unit(cgroups).map(|unit| unit.name).filter(|name| name.ends_with(".service"))
+}
+
+fn exited(victim: &str, case: &Case<'_>) -> String {
+    let Some(code) = case.exit_code() else {
+        return format!("{victim} ended by itself; with which code could not be seen.");
+    };
+    let like = code - 128;
+    if Signo(like).is_fatal_by_default() && (1..=31).contains(&like) {
+        let signo = Signo(like);
+        return format!(
+            "{victim} exited by itself with code {code}. That looks like {signo} in a log, but no {signo} ended it: \
+             the code is its own."
+        );
+    }
+    format!("{victim} exited by itself with code {code}.")
+}
+
+fn unknown(victim: &str, case: &Case<'_>) -> String {
+    match (case.death_signal(), case.exit_code(), case.decisive) {
+        (Some(signo), _, None) => {
+            format!("{victim} died of {signo}, and killtrace did not see where that came from.")
+        }
+        (Some(signo), _, Some(_)) => format!("{victim} died of {signo}, and the evidence does not say why."),
+        (None, Some(code), _) => {
+            format!("{victim} ended with code {code}, and the evidence does not say why.")
+        }
+        (None, None, _) => format!("{victim} ended, and killtrace could not see how."),
+    }
+}

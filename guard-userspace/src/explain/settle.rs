@@ -1,0 +1,113 @@
+//! Deaths wait for what belongs to them, and are then answered.
+
+use std::collections::BTreeSet;
+
+use crate::model::want::Want;
+
+use super::death::{self, Scene};
+use super::process::ProcId;
+use super::story::{self, Teller};
+use super::{Explainer, Pending, Told, case};
+
+impl Explainer {
+    /// Notes that the collector has answered for a process.
+    pub(super) fn answered(&mut self, tgid: u32) {
+        for pending in &mut self.pending {
+            if let Some(awaited) = &mut pending.awaited {
+                awaited.remove(&tgid);
+            }
+        }
+    }
+
+    /// Asks about those that outlived a death. Only now: `do_exit` reparents them after its tracepoint.
+    fn ask_about_survivors(&mut self, now_ns: u64) {
+        for pending in self.pending.iter_mut().filter(|p| p.awaited.is_none() && p.due_ns <= now_ns) {
+            let alive = |id: &ProcId| self.table.get(*id).filter(|process| process.alive());
+            let tgids: BTreeSet<u32> = pending
+                .surroundings
+                .descendants
+                .iter()
+                .filter_map(alive)
+                .map(|process| process.tgid)
+                .collect();
+            if !tgids.is_empty() {
+                self.wants.push(Want::Survivors(tgids.iter().copied().collect()));
+            }
+            pending.awaited = Some(tgids);
+        }
+    }
+
+    /// Answers the deaths whose late facts have come, or had their time.
+    pub(super) fn settle(&mut self, now_ns: u64) {
+        self.ask_about_survivors(now_ns);
+        while let Some(pending) = self.pending.front() {
+            let ending = self.table.get(pending.id).and_then(|process| process.ending);
+            let complete = ending.is_some_and(|ending| ending.status.is_some())
+                && pending.surroundings.memory.is_some()
+                && pending.awaited.as_ref().is_some_and(BTreeSet::is_empty);
+            if now_ns < if complete { pending.due_ns } else { pending.last_chance_ns } {
+                return;
+            }
+            if let Some(pending) = self.pending.pop_front() {
+                self.answer(&pending);
+            }
+        }
+    }
+
+    fn answer(&mut self, pending: &Pending) {
+        let Some(victim) = self.table.get(pending.id) else { return };
+        let oom_log = victim.history.oom.and_then(|mark| self.oom_logs.of(mark.victim.tid));
+        let scene = Scene {
+            header: &self.header,
+            teller: self.teller(),
+            surroundings: &pending.surroundings,
+            oom_log,
+            losses: &self.losses,
+        };
+        let Some((death, story)) = death::answer(&scene, victim, self.next_death) else { return };
+        self.show(&story);
+        let exit = death.exit.clone();
+        if let Some(victim) = self.table.get(pending.id) {
+            self.timeline.exit(victim, exit);
+            for run in &victim.history.runs {
+                self.timeline.signal(victim, run, &self.table);
+            }
+        }
+        self.timeline.keep(story.evidence.iter().copied());
+        self.next_death += 1;
+        let run = self.table.get(pending.id).and_then(|victim| {
+            let case = case::Case::new(&self.table, victim, self.header.capabilities)?;
+            Some(*case.decisive?.run)
+        });
+        let act = run.and_then(|run| self.acts.of(&run)).filter(|act| act.count > 1).map(|act| act.first.id);
+        self.deaths.push(Told { death, victim: pending.id, because_of: story.finding.because_of, act });
+        if self.deaths.len() > Self::DEATHS {
+            // Some at a time: moving the rest down for each would cost more than the answer itself.
+            let gone = Self::DEATHS / 10;
+            self.deaths.drain(..gone);
+            self.taken = self.taken.saturating_sub(gone);
+            self.deaths_omitted += gone as u64;
+        }
+    }
+
+    /// Puts the events a story rests on into the timeline, whoever's they are.
+    fn show(&mut self, story: &story::Story) {
+        for process in story.cast.iter().filter_map(|&id| self.table.get(id)) {
+            self.timeline.fork(process, &self.table);
+            self.timeline.exec(process);
+            for run in process.history.runs.iter().filter(|run| story.evidence.contains(&run.first.id)) {
+                self.timeline.signal(process, run, &self.table);
+            }
+            let ended = process.ending.is_some_and(|ending| story.evidence.contains(&ending.at.id));
+            if let (true, Some(case)) =
+                (ended, case::Case::new(&self.table, process, self.header.capabilities))
+            {
+                self.timeline.exit(process, death::exit_status(&case));
+            }
+        }
+    }
+
+    fn teller(&self) -> Teller<'_> {
+        Teller { table: &self.table, acts: &self.acts, capabilities: self.header.capabilities }
+    }
+}

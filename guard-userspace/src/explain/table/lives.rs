@@ -1,0 +1,225 @@
+//! Births, execs, moves and ends, and what /proc tells.
+
+use std::rc::Rc;
+
+use crate::model::event::{Current, Exec, Exit, Fork, ProcessFacts};
+use crate::model::text::Comm;
+
+use super::{CLONE_VM, Change, Table};
+use crate::explain::process::{Ending, Mark, ProcId};
+
+impl Table {
+    pub(super) fn fork(&mut self, at: Mark, current: Option<Current>, fork: &Fork) -> Change {
+        let creator = current.and_then(|current| self.current(current));
+        if fork.child_tgid != fork.child_tid {
+            // A thread.
+            if let Some(id) = self.by_tid(fork.child_tgid) {
+                self.by_tid.insert(fork.child_tid, id);
+                if let Some(process) = self.get_mut(id) {
+                    process.threads.insert(fork.child_tid);
+                }
+            }
+            return Change::Nothing;
+        }
+        // Seeding may have read the child from /proc before its birth was drained.
+        if let Some(known) = self.by_tid(fork.child_tgid).and_then(|id| self.get_mut(id))
+            && known.alive()
+            && known.born.is_none()
+            && same_start(known.start_ns, fork.start_boottime_ns)
+        {
+            known.born = Some(at);
+            return Change::Nothing;
+        }
+        let parent = fork.ppid.and_then(|ppid| self.by_tid(ppid)).or(creator);
+        let (comm, image, tree) = match parent.and_then(|id| self.get(id)) {
+            Some(parent) => (parent.comm, parent.image.clone(), parent.tree),
+            None => (current.and_then(|current| current.comm).unwrap_or_default(), Default::default(), None),
+        };
+        let ppid = fork.ppid.or_else(|| parent.and_then(|id| self.get(id)).map(|parent| parent.tgid));
+        let id = self.insert(fork.child_tgid, comm);
+        if let Some(parent) = parent {
+            self.adopt(id, parent);
+        }
+        if let Some(child) = self.get_mut(id) {
+            child.image = image;
+            child.tree = tree;
+            child.born = Some(at);
+            child.ppid = ppid;
+            child.start_ns = fork.start_boottime_ns.or(Some(at.t_ns));
+            child.ns_tgid = fork.ns_tgid;
+            child.shares_memory = fork.clone_flags & CLONE_VM != 0;
+        }
+        Change::Born(id)
+    }
+
+    pub(super) fn exec(&mut self, at: Mark, current: Option<Current>, exec: &Exec) -> Change {
+        let Some(current) = current else { return Change::Nothing };
+        let Some(id) = self.current(current) else { return Change::Nothing };
+        let threads = self.get(id).map(|process| process.threads.clone()).unwrap_or_default();
+        for tid in threads {
+            if self.get(id).is_some_and(|process| process.tgid != tid) {
+                self.by_tid.remove(&tid);
+            }
+        }
+        if let Some(process) = self.get_mut(id) {
+            process.apply_exec(at, current.comm, exec);
+            process.image.uid = current.uid.or(process.image.uid);
+        }
+        Change::Changed(id)
+    }
+
+    pub(super) fn cgroup_attach(&mut self, tid: u32, hierarchy: u32, path: &str) -> Change {
+        let Some(id) = self.by_tid(tid) else { return Change::Nothing };
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        let mut cgroups = process.image.cgroups.as_deref().cloned().unwrap_or_default();
+        // The v2 hierarchy has the number 0 (kernel/cgroup/cgroup.c, `cgrp_dfl_root`).
+        let place = if hierarchy == 0 { &mut cgroups.v2 } else { &mut cgroups.moved };
+        *place = Some(path.to_owned());
+        process.image.cgroups = Some(cgroups.into());
+        process.read = false;
+        Change::Moved(id)
+    }
+
+    pub(super) fn rename(&mut self, tid: u32, comm: Comm) -> Change {
+        let Some(id) = self.by_tid(tid) else { return Change::Nothing };
+        match self.get_mut(id) {
+            // Other threads have names of their own.
+            Some(process) if process.tgid == tid => {
+                process.comm = comm;
+                Change::Changed(id)
+            }
+            _ => Change::Nothing,
+        }
+    }
+
+    pub(super) fn exit(&mut self, at: Mark, current: Option<Current>, exit: &Exit) -> Change {
+        let Some(current) = current else { return Change::Nothing };
+        let Some(id) = self.current(current) else { return Change::Nothing };
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        process.threads.remove(&current.tid);
+        let tgid = process.tgid;
+        let last = exit.group_dead.unwrap_or(process.threads.is_empty());
+        if process.ending.is_some_and(|ending| !ending.assumed) {
+            return Change::Nothing;
+        }
+        if !last {
+            if current.tid != tgid {
+                self.by_tid.remove(&current.tid);
+            }
+            return Change::Nothing;
+        }
+        process.ppid = exit.ppid.or(process.ppid);
+        process.start_ns = exit.start_boottime_ns.or(process.start_ns);
+        process.peak_rss_bytes = exit.max_rss_bytes.or(process.peak_rss_bytes);
+        process.ending = Some(Ending {
+            at,
+            tid: current.tid,
+            status: exit.status,
+            pending: exit.pending,
+            signaled: None,
+            assumed: false,
+        });
+        process.use_stats();
+        process.listening.clear();
+        if current.tid != tgid {
+            self.by_tid.remove(&current.tid);
+        }
+        self.bury(id);
+        Change::Died(id)
+    }
+
+    /// Keeps the number of remembered dead bounded.
+    fn bury(&mut self, id: ProcId) {
+        self.dead.push_back(id);
+        let mut looked_at = 0;
+        while self.dead.len() > Self::DEAD && looked_at < 4 {
+            looked_at += 1;
+            let Some(oldest) = self.dead.pop_front() else { return };
+            if self.get(oldest).is_some_and(|process| !process.children.is_empty()) {
+                self.dead.push_back(oldest);
+            } else {
+                self.forget(oldest);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: ProcId) {
+        let Some(process) = self.processes.remove(&id) else { return };
+        for tid in process.threads.iter().chain([&process.tgid]) {
+            if self.by_tid.get(tid) == Some(&id) {
+                self.by_tid.remove(tid);
+            }
+        }
+        if let Some(parent) = process.parent.and_then(|parent| self.get_mut(parent)) {
+            parent.children.remove(&id);
+        }
+    }
+
+    pub(super) fn facts(&mut self, at: Mark, facts: &ProcessFacts) -> Change {
+        let known = self.by_tid(facts.tgid).filter(|&id| {
+            self.get(id).is_some_and(|known| same_start(known.start_ns, facts.start_boottime_ns))
+        });
+        let id = known.unwrap_or_else(|| self.insert(facts.tgid, facts.comm.unwrap_or_default()));
+        for &tid in &facts.threads {
+            self.by_tid.insert(tid, id);
+        }
+        if known.is_none()
+            && let Some(parent) = facts.ppid.and_then(|ppid| self.by_tid(ppid))
+        {
+            self.adopt(id, parent);
+            let tree = self.get(parent).and_then(|parent| parent.tree);
+            if let Some(process) = self.get_mut(id) {
+                process.tree = tree;
+            }
+        }
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        process.apply_facts(facts);
+        if let (Some(uid), Some(user)) = (facts.uid, &facts.user) {
+            self.users.entry(uid).or_insert_with(|| Some(Rc::from(user.as_str())));
+        }
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        if facts.seeded && facts.zombie && process.ending.is_none() {
+            // It died before watching began, unless its exit is still to come in the stream.
+            process.ending = Some(Ending {
+                at,
+                tid: facts.tgid,
+                status: None,
+                pending: None,
+                signaled: None,
+                assumed: true,
+            });
+        }
+        Change::Changed(id)
+    }
+
+    /// Links processes whose parents were read after them. Called once the seed is complete.
+    pub fn link_parents(&mut self) {
+        let orphans: Vec<(ProcId, u32)> = self
+            .processes
+            .values()
+            .filter(|process| process.parent.is_none())
+            .filter_map(|process| Some((process.id, process.ppid?)))
+            .collect();
+        for (child, ppid) in orphans {
+            if let Some(parent) = self.by_tid(ppid)
+                && parent != child
+            {
+                if let Some(process) = self.get_mut(parent) {
+                    process.children.insert(child);
+                }
+                if let Some(process) = self.get_mut(child) {
+                    process.parent = Some(parent);
+                }
+            }
+        }
+    }
+}
+
+/// /proc counts in clock ticks, the kernel in nanoseconds; unknown fits anything.
+fn same_start(one: Option<u64>, other: Option<u64>) -> bool {
+    const TICK_NS: u64 = 20_000_000;
+    match (one, other) {
+        (Some(one), Some(other)) => one.abs_diff(other) < TICK_NS,
+        _ => true,
+    }
+}
