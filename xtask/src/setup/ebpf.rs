@@ -56,9 +56,10 @@ fn install_linker() -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["install", "bpf-linker", "--locked", "--quiet", "--version", BPF_LINKER]);
     update_package_lists()?;
-    let packages = [format!("llvm-{LLVM}-dev"), format!("libpolly-{LLVM}-dev")];
-    if is_packaged(&packages[0]) {
-        install_packages(&packages.each_ref().map(String::as_str))?;
+    let (llvm, polly) = (format!("llvm-{LLVM}-dev"), format!("libpolly-{LLVM}-dev"));
+    if is_packaged(&llvm) {
+        // LLVM's own libraries name the two compressors when they are linked, its package does not.
+        install_packages(&[&llvm, &polly, "zlib1g-dev", "libzstd-dev"])?;
         cargo.env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
         cargo.args(["--no-default-features", "--features", &format!("llvm-{LLVM}")]);
     }
