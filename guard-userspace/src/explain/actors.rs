@@ -272,7 +272,13 @@ fn restarts(table: &Table, script: &Process, victim: &Process) -> bool {
     })
 }
 
-/// What it is called in a sentence: the package script, the script, or the program.
+/// What a person calls it: the package script, the script, or the program.
+#[must_use]
+pub fn name(process: &Process) -> String {
+    package_script(process).unwrap_or_else(|| process.name())
+}
+
+/// Its name in a sentence, where the words of a package script need marks around them.
 #[must_use]
 pub fn title(process: &Process) -> String {
     match package_script(process) {

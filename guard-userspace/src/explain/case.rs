@@ -1,7 +1,6 @@
 //! A death under examination: who died, how it ended, and which signal decided it.
 
 use crate::model::event::{Call, WaitStatus};
-use crate::model::header::Capabilities;
 use crate::model::report::Confidence;
 use crate::model::signal::{Signo, code};
 
@@ -40,7 +39,6 @@ pub struct Case<'a> {
     pub ending: Ending,
     pub status: Status,
     pub decisive: Option<Decisive<'a>>,
-    pub capabilities: Capabilities,
 }
 
 /// A handler that leaves has this long after the request; later, the exit counts as its own doing.
@@ -55,7 +53,7 @@ const SLACK_NS: u64 = 1_000_000;
 impl<'a> Case<'a> {
     /// `None` when the process has not ended.
     #[must_use]
-    pub fn new(table: &'a Table, victim: &'a Process, capabilities: Capabilities) -> Option<Self> {
+    pub fn new(table: &'a Table, victim: &'a Process) -> Option<Self> {
         let ending = victim.ending?;
         let status = match (ending.status, victim.child_code_says_killed()) {
             (Some(status), _) => Status::Known(status),
@@ -63,29 +61,17 @@ impl<'a> Case<'a> {
             (None, Some(false)) => Status::Exited,
             (None, None) => Status::Unknown,
         };
-        let mut case = Self { table, victim, ending, status, decisive: None, capabilities };
+        let mut case = Self { table, victim, ending, status, decisive: None };
         case.decisive = case.find_decisive();
         Some(case)
     }
 
     /// The case of a signal that a process survived, so far: who sent it, and why.
     #[must_use]
-    pub fn of_signal(
-        table: &'a Table,
-        target: &'a Process,
-        run: &'a SignalRun,
-        capabilities: Capabilities,
-    ) -> Self {
-        let ending = Ending {
-            at: run.last,
-            tid: run.target_tid,
-            status: None,
-            pending: None,
-            signaled: None,
-            assumed: true,
-        };
+    pub fn of_signal(table: &'a Table, target: &'a Process, run: &'a SignalRun) -> Self {
+        let ending = Ending { at: run.last, tid: run.target_tid, status: None, pending: None, assumed: true };
         let decisive = Decisive { run, graceful: false, confidence: Confidence::Certain, reraised: None };
-        Self { table, victim: target, ending, status: Status::Killed, decisive: Some(decisive), capabilities }
+        Self { table, victim: target, ending, status: Status::Killed, decisive: Some(decisive) }
     }
 
     /// The signal it died of, as `waitpid` would report it or as far as it can be inferred.

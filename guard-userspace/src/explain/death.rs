@@ -22,7 +22,7 @@ use super::sentence;
 use super::story::{Story, Teller};
 use super::table::Table;
 use super::timeline::reference;
-use crate::model::units::{self, bytes};
+use crate::model::units;
 
 /// What surrounds a death, read when it happened.
 #[derive(Clone, Debug, Default)]
@@ -51,10 +51,7 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
     let (case, mut story) = scene.teller.tell(victim)?;
     let gaps = doubt(scene, &case, &mut story.finding);
     let oom = story.finding.oom.map(|_| oom(scene, &case, &story));
-    let mut summary = sentence::sentence(table, &case, &story);
-    if let Some(oom) = &oom {
-        summary = oom_sentence(victim, oom);
-    }
+    let summary = sentence::sentence(table, &case, &story, oom.as_ref());
     let mut ruled_out = ruled_out(&case, &story.finding);
     ruled_out.sort_by_key(|ruled| ruled.cause);
     let wall = |t_ns: u64| scene.header.wall(t_ns);
@@ -181,14 +178,14 @@ fn actor(table: &Table, process: &Process, victim: &Process, died_ns: u64) -> Ac
     let ancestry = table.ancestors(process.id).map(|ancestor| Ancestor {
         pid: ancestor.tgid,
         comm: ancestor.comm.to_text(),
-        name: actors::title(ancestor).trim_matches('`').to_owned(),
+        name: actors::name(ancestor),
         cmdline: ancestor.image.cmdline.as_deref().map(<[String]>::to_vec),
         alive: ancestor.ending.is_none_or(|ending| ending.at.t_ns > died_ns),
     });
     Actor {
         pid: process.tgid,
         comm: process.comm.to_text(),
-        name: actors::title(process).trim_matches('`').to_owned(),
+        name: actors::name(process),
         exe: text(&image.exe),
         cmdline: image.cmdline.as_deref().map(<[String]>::to_vec),
         cwd: text(&image.cwd),
@@ -297,7 +294,7 @@ fn context(scene: &Scene<'_>, case: &Case<'_>) -> Context {
         pid: process.tgid,
         ppid: process.ppid,
         comm: process.comm.to_text(),
-        name: actors::title(process).trim_matches('`').to_owned(),
+        name: actors::name(process),
         oom_score_adj: process.image.oom_score_adj,
         alive: process.ending.is_none_or(|ending| ending.at.t_ns > case.ending.at.t_ns),
     };
@@ -360,28 +357,6 @@ fn oom(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Oom {
 fn full(memory: &CgroupMemory) -> bool {
     let peak = memory.peak_bytes.max(memory.usage_bytes);
     memory.limit_bytes.zip(peak).is_some_and(|(limit, peak)| peak.saturating_add(limit / 16) >= limit)
-}
-
-fn oom_sentence(victim: &Process, oom: &Oom) -> String {
-    let why = match (oom.scope, &oom.cgroup, oom.limit_bytes) {
-        (Some(OomScope::Memcg), Some(cgroup), Some(limit)) => {
-            format!("its memory cgroup {cgroup} had reached its limit of {}", bytes(limit))
-        }
-        (Some(OomScope::Memcg), Some(cgroup), None) => {
-            format!("its memory cgroup {cgroup} had reached its limit")
-        }
-        (Some(OomScope::Memcg), None, _) => "its memory cgroup had reached its limit".to_owned(),
-        (Some(OomScope::Global), ..) => "the machine had run out of memory".to_owned(),
-        (None, ..) => "memory had run out, of the machine or of its cgroup".to_owned(),
-    };
-    let size = oom.victim_rss_bytes.map_or_else(String::new, |rss| format!(" It held {}.", bytes(rss)));
-    let bystander = match &oom.allocating_task {
-        Some(task) if task.pid != victim.tgid => {
-            format!(" {} (pid {}) asked for memory at that moment and is not to blame.", task.comm, task.pid)
-        }
-        _ => String::new(),
-    };
-    format!("{} was killed by the kernel's OOM killer: {why}.{size}{bystander}", victim.label())
 }
 
 /// Descendants that live on.

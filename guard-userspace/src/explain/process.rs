@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::model::event::{
-    Cgroups, Deliver, Disposition, Exec, OomVictim, ProcessFacts, SignalMasks, SignalResult, Syscall,
-    Taskstats, WaitStatus,
+    Cgroups, Deliver, Disposition, Exec, OomVictim, ProcessFacts, SignalResult, Syscall, Taskstats,
+    WaitStatus,
 };
 use crate::model::select::{self, Subject};
 use crate::model::signal::{Signo, code};
@@ -46,8 +46,6 @@ pub struct Ending {
     pub status: Option<WaitStatus>,
     /// Signals never consumed, bit `signo - 1`.
     pub pending: Option<u64>,
-    /// taskstats: ended through a delivered signal.
-    pub signaled: Option<bool>,
     /// Its exit was not seen: it was a zombie when watching began.
     pub assumed: bool,
 }
@@ -118,8 +116,6 @@ pub struct History {
     pub forgotten: u64,
     /// Deliveries with the default action, last first matters: a process takes few of them.
     pub taken: Option<Taken>,
-    /// It was stopped (SIGCHLD with CLD_STOPPED by it) and not continued since.
-    pub stopped: bool,
     pub oom: Option<OomMark>,
     /// A handler took a signal that was not seen to be generated: before watching began, or it was lost.
     pub unexplained: Option<(Mark, Signo)>,
@@ -211,7 +207,6 @@ pub struct Process {
     pub shares_memory: bool,
     /// Threads seen to be alive, the leader included.
     pub threads: BTreeSet<u32>,
-    pub masks: Option<SignalMasks>,
     pub rss_bytes: Option<u64>,
     pub peak_rss_bytes: Option<u64>,
     pub listening: BTreeSet<u16>,
@@ -246,7 +241,6 @@ impl Process {
             ns_tgid: None,
             shares_memory: false,
             threads: BTreeSet::from([tgid]),
-            masks: None,
             rss_bytes: None,
             peak_rss_bytes: None,
             listening: BTreeSet::new(),
@@ -309,7 +303,6 @@ impl Process {
         self.ppid = exec.ppid.or(self.ppid);
         self.start_ns = self.start_ns.or(exec.start_boottime_ns);
         self.threads = BTreeSet::from([self.tgid]);
-        self.masks = None;
         self.read = false;
     }
 
@@ -342,7 +335,6 @@ impl Process {
         self.ppid = facts.ppid.or(self.ppid);
         self.start_ns = self.start_ns.or(facts.start_boottime_ns);
         self.ns_tgid = facts.ns_tgid.or(self.ns_tgid);
-        self.masks = facts.signals.or(self.masks);
         self.rss_bytes = facts.rss_bytes.or(self.rss_bytes);
         self.peak_rss_bytes = facts.peak_rss_bytes.or(self.peak_rss_bytes);
         if let Some(ports) = &facts.listening {
@@ -362,7 +354,6 @@ impl Process {
     /// The kernel sends the record before the exit event, but the two come by different ways.
     pub(super) fn use_stats(&mut self) {
         if let (Some(ending), Some(stats)) = (&mut self.ending, self.stats) {
-            ending.signaled = Some(stats.signaled);
             ending.status = ending.status.or(Some(stats.status));
         }
     }

@@ -9,6 +9,8 @@ use crate::model::signal::{Signo, code};
 use crate::model::{Event, Fact};
 
 use super::Explainer;
+use super::case::Case;
+use super::causes::CAUSES;
 use super::scenario::Scenario;
 
 /// Streams whose truth is known: how process 100 died, and who did it.
@@ -97,6 +99,23 @@ fn without(scenario: &Scenario, places: &[usize]) -> Vec<Event> {
         .filter(|&index| !gone(index))
         .map(|index| scenario.events[index].clone())
         .collect()
+}
+
+#[test]
+fn one_cause_claims_each_death_and_no_other_does() {
+    for (scenario, kind, _) in stories() {
+        let mut explainer = Explainer::new(scenario.header.clone(), Selectors::default());
+        for event in &scenario.events {
+            explainer.apply(event);
+        }
+        let ended: Vec<_> = explainer.table.iter().filter(|process| process.ending.is_some()).collect();
+        for process in ended {
+            let case = Case::new(&explainer.table, process).expect("it ended");
+            let claims: Vec<Kind> =
+                CAUSES.iter().filter_map(|cause| cause.examine(&case)).map(|claim| claim.kind).collect();
+            assert_eq!(claims.len(), 1, "{claims:?} for {} in the story of {kind:?}", process.label());
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The answer in one sentence.
 
-use crate::model::report::{Kind, Mechanism};
+use crate::model::report::{Kind, Mechanism, Oom, OomScope};
 use crate::model::signal::Signo;
 use crate::model::units;
 
@@ -13,7 +13,7 @@ use super::words;
 
 /// The answer in one sentence.
 #[must_use]
-pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
+pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> String {
     let victim = case.victim.label();
     let finding = &story.finding;
     let run = case.decisive.map(|decisive| decisive.run);
@@ -34,13 +34,9 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
         Kind::Exited => exited(&victim, case),
         Kind::KilledByProcess => {
             let (killer, via) = killer(table, story);
-            let act = match words::manner(finding.mechanism) {
-                Some(manner) => format!("sent {signo} {manner}"),
-                None => format!("sent {signo}"),
-            };
+            let manner = words::manner(finding.mechanism);
             if graceful {
-                let all = words::manner(finding.mechanism)
-                    .map_or_else(String::new, |manner| format!(", sent {manner}"));
+                let all = manner.map_or_else(String::new, |manner| format!(", sent {manner}"));
                 let after = case.ending.at.t_ns.saturating_sub(run.map_or(0, |run| run.first.t_ns));
                 let comma = if via.is_empty() && all.is_empty() { "" } else { "," };
                 let ended = match (case.exit_code(), case.death_signal()) {
@@ -52,10 +48,10 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
                     "{victim} was asked to stop with {signo} by {killer}{via}{all}{comma} and {ended} {} later.",
                     units::elapsed(after)
                 )
-            } else if finding.mechanism == Mechanism::Kill || words::manner(finding.mechanism).is_none() {
-                format!("{victim} was killed by {signo} from {killer}{via}.")
+            } else if let Some(manner) = manner {
+                format!("{victim} was killed: {killer} sent {signo} {manner}{via}.")
             } else {
-                format!("{victim} was killed: {killer} {act}{via}.")
+                format!("{victim} was killed by {signo} from {killer}{via}.")
             }
         }
         Kind::KilledBySelf if finding.detail == Some("abort") => {
@@ -63,7 +59,7 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story) -> String {
         }
         Kind::KilledBySelf => format!("{victim} ended itself: it sent {signo} to itself."),
         Kind::Crashed => format!("{victim} crashed with {signo}: {}.", words::fault(signo, finding.detail)),
-        Kind::OomKill => format!("{victim} was killed by the kernel's OOM killer"),
+        Kind::OomKill => oom_kill(case.victim, oom),
         Kind::TtyHangup => {
             match story.killer.filter(|_| finding.because_of.is_none()).and_then(|id| table.get(id)) {
                 Some(closer) => {
@@ -220,4 +216,28 @@ fn unknown(victim: &str, case: &Case<'_>) -> String {
         }
         (None, None, _) => format!("{victim} ended, and killtrace could not see how."),
     }
+}
+
+fn oom_kill(victim: &Process, oom: Option<&Oom>) -> String {
+    let Some(oom) = oom else { return format!("{} was killed by the kernel's OOM killer.", victim.label()) };
+    let why = match (oom.scope, &oom.cgroup, oom.limit_bytes) {
+        (Some(OomScope::Memcg), Some(cgroup), Some(limit)) => {
+            format!("its memory cgroup {cgroup} had reached its limit of {}", units::bytes(limit))
+        }
+        (Some(OomScope::Memcg), Some(cgroup), None) => {
+            format!("its memory cgroup {cgroup} had reached its limit")
+        }
+        (Some(OomScope::Memcg), None, _) => "its memory cgroup had reached its limit".to_owned(),
+        (Some(OomScope::Global), ..) => "the machine had run out of memory".to_owned(),
+        (None, ..) => "memory had run out, of the machine or of its cgroup".to_owned(),
+    };
+    let size =
+        oom.victim_rss_bytes.map_or_else(String::new, |rss| format!(" It held {}.", units::bytes(rss)));
+    let bystander = match &oom.allocating_task {
+        Some(task) if task.pid != victim.tgid => {
+            format!(" {} (pid {}) asked for memory at that moment and is not to blame.", task.comm, task.pid)
+        }
+        _ => String::new(),
+    };
+    format!("{} was killed by the kernel's OOM killer: {why}.{size}{bystander}", victim.label())
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::model::want::Want;
 
+use super::case::Case;
 use super::death::{self, Scene};
 use super::process::ProcId;
 use super::story::{self, Teller};
-use super::{Explainer, Pending, Told, case};
+use super::{Explainer, Pending, Told};
 
 impl Explainer {
     /// Notes that the collector has answered for a process.
@@ -75,12 +76,8 @@ impl Explainer {
         }
         self.timeline.keep(story.evidence.iter().copied());
         self.next_death += 1;
-        let run = self.table.get(pending.id).and_then(|victim| {
-            let case = case::Case::new(&self.table, victim, self.header.capabilities)?;
-            Some(*case.decisive?.run)
-        });
-        let act = run.and_then(|run| self.acts.of(&run)).filter(|act| act.count > 1).map(|act| act.first.id);
-        self.deaths.push(Told { death, victim: pending.id, because_of: story.finding.because_of, act });
+        let (because_of, act) = (story.finding.because_of, story.shared_act);
+        self.deaths.push(Told { death, victim: pending.id, because_of, act });
         if self.deaths.len() > Self::DEATHS {
             // Some at a time: moving the rest down for each would cost more than the answer itself.
             let gone = Self::DEATHS / 10;
@@ -99,15 +96,13 @@ impl Explainer {
                 self.timeline.signal(process, run, &self.table);
             }
             let ended = process.ending.is_some_and(|ending| story.evidence.contains(&ending.at.id));
-            if let (true, Some(case)) =
-                (ended, case::Case::new(&self.table, process, self.header.capabilities))
-            {
+            if let (true, Some(case)) = (ended, Case::new(&self.table, process)) {
                 self.timeline.exit(process, death::exit_status(&case));
             }
         }
     }
 
     fn teller(&self) -> Teller<'_> {
-        Teller { table: &self.table, acts: &self.acts, capabilities: self.header.capabilities }
+        Teller { table: &self.table, acts: &self.acts }
     }
 }

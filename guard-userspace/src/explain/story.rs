@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::header::Capabilities;
 use crate::model::report::{Confidence, Kind, Mechanism};
 
 use super::actors;
@@ -35,8 +34,10 @@ pub struct Story {
     pub evidence: BTreeSet<u64>,
     /// Processes whose lives the story mentions.
     pub cast: BTreeSet<ProcId>,
-    /// Between the killer's act and the end.
+    /// When the killer acted.
     pub act_at: Option<Mark>,
+    /// The act that ended it and others, by its first event.
+    pub shared_act: Option<u64>,
 }
 
 /// What a story is told from.
@@ -44,7 +45,6 @@ pub struct Story {
 pub struct Teller<'a> {
     pub table: &'a Table,
     pub acts: &'a Acts,
-    pub capabilities: Capabilities,
 }
 
 /// Longest chain of deaths that is followed back.
@@ -60,13 +60,15 @@ impl<'a> Teller<'a> {
     }
 
     fn tell_to_depth(&self, victim: &'a Process, depth: usize) -> Option<(Case<'a>, Story)> {
-        let case = Case::new(self.table, victim, self.capabilities)?;
+        let case = Case::new(self.table, victim)?;
         let finding = causes::examine(&case);
         let mut story = Story::new(finding, victim.id);
         let direct = story.finding.clone();
         self.go_back(&case, &mut story, depth);
         if let Some(decisive) = case.decisive {
             self.blow(&case, &direct, &mut story);
+            let act = self.acts.of(decisive.run).filter(|act| act.count > 1);
+            story.shared_act = act.map(|act| act.first.id);
             if let Some(again) = decisive.reraised {
                 let text = format!("{} handled it and then sent itself {}", short(victim), again.signo);
                 story.step(again.last, again.first.id, text);
@@ -137,7 +139,7 @@ impl<'a> Teller<'a> {
                 && received.last.t_ns <= run.last.t_ns
                 && run.last.t_ns - received.last.t_ns < FORWARD_NS
         })?;
-        let received = Case::of_signal(self.table, sender, received, self.capabilities);
+        let received = Case::of_signal(self.table, sender, received);
         let finding = causes::examine(&received);
         if finding.kind == Kind::Unknown {
             return None;
@@ -251,6 +253,7 @@ impl Story {
             evidence: BTreeSet::new(),
             cast: BTreeSet::from([victim]),
             act_at: None,
+            shared_act: None,
         }
     }
 

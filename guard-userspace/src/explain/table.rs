@@ -233,8 +233,6 @@ impl Table {
             // Sent by the dying, stopped or continued child itself.
             if let Some(child) = sender.and_then(|id| self.get_mut(id)) {
                 match signal.code {
-                    code::CLD_STOPPED => child.history.stopped = true,
-                    code::CLD_CONTINUED => child.history.stopped = false,
                     code::CLD_EXITED | code::CLD_KILLED | code::CLD_DUMPED => {
                         child.history.child_code = Some(signal.code);
                     }

@@ -111,14 +111,8 @@ impl Table {
         process.ppid = exit.ppid.or(process.ppid);
         process.start_ns = exit.start_boottime_ns.or(process.start_ns);
         process.peak_rss_bytes = exit.max_rss_bytes.or(process.peak_rss_bytes);
-        process.ending = Some(Ending {
-            at,
-            tid: current.tid,
-            status: exit.status,
-            pending: exit.pending,
-            signaled: None,
-            assumed: false,
-        });
+        process.ending =
+            Some(Ending { at, tid: current.tid, status: exit.status, pending: exit.pending, assumed: false });
         process.use_stats();
         process.listening.clear();
         if current.tid != tgid {
@@ -180,14 +174,7 @@ impl Table {
         let Some(process) = self.get_mut(id) else { return Change::Nothing };
         if facts.seeded && facts.zombie && process.ending.is_none() {
             // It died before watching began, unless its exit is still to come in the stream.
-            process.ending = Some(Ending {
-                at,
-                tid: facts.tgid,
-                status: None,
-                pending: None,
-                signaled: None,
-                assumed: true,
-            });
+            process.ending = Some(Ending { at, tid: facts.tgid, status: None, pending: None, assumed: true });
         }
         Change::Changed(id)
     }
