@@ -329,3 +329,14 @@ fn a_killer_that_rewrites_its_arguments_keeps_those_it_was_started_with() {
     let cmdline = death.killer.and_then(|killer| killer.cmdline).expect("a command line");
     assert_eq!(cmdline, ["/usr/bin/fuser", "-k", "5173/tcp"]);
 }
+
+#[test]
+fn an_orphaned_group_is_inferred_not_certain() {
+    let mut scenario = vite();
+    scenario.session(100, 40, "pts/3");
+    scenario.exits(40, 0);
+    let bash = scenario.exiting(40);
+    scenario.kernel(bash, 100, Signo::HUP, Call::None).kernel(bash, 100, Signo::CONT, Call::None);
+    let death = scenario.dies(100, Signo::HUP).death(100);
+    assert_cause(&death, Kind::OrphanedProcessGroup, Mechanism::None, Confidence::Likely);
+}

@@ -20,7 +20,8 @@ impl Cause for OrphanedProcessGroup {
         }
         with_continue(case.victim, blow.run).then(|| {
             let finding = Finding::kernel(Kind::OrphanedProcessGroup).mechanism(Mechanism::None);
-            finding.because_of(Some(parent.id))
+            // That the group was stopped is inferred from the pair of signals, not seen.
+            finding.because_of(Some(parent.id)).likely()
         })
     }
 }
