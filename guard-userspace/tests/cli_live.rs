@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "a skip, and what killtrace said, belong to the test's output")]
 
+mod needs;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,35 +13,12 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{SigHandler, Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
 const KILLTRACE: &str = env!("CARGO_BIN_EXE_killtrace");
-
-/// Whether the test must be skipped, which is said, and is a failure where `CI=true`.
-fn skipped() -> bool {
-    if geteuid().is_root() {
-        signals_by_default();
-        return false;
-    }
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "skipped: needs root, and CI=true lets nothing be skipped"
-    );
-    println!("skipped: needs root");
-    true
-}
-
-/// Undoes what `nohup` and `&` may have done to whoever runs the tests: a signal that is ignored stays so in all that
-/// is started, a shell cannot even trap it, and killtrace leaves an ignored SIGHUP alone.
-fn signals_by_default() {
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
-        // SAFETY: the default action runs no code.
-        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("it can be set");
-    }
-}
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -146,7 +125,7 @@ fn dead(report: &Value) -> Vec<u64> {
 
 #[test]
 fn live_a_signal_to_killtrace_ends_it_with_its_report() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -174,7 +153,7 @@ fn live_a_signal_to_killtrace_ends_it_with_its_report() {
 
 #[test]
 fn live_the_report_is_saved_at_every_death() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -194,7 +173,7 @@ fn live_the_report_is_saved_at_every_death() {
 
 #[test]
 fn live_once_ends_after_the_first_roots_death() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -209,7 +188,7 @@ fn live_once_ends_after_the_first_roots_death() {
 
 #[test]
 fn live_json_leaves_stdout_to_the_report() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -225,7 +204,7 @@ fn live_json_leaves_stdout_to_the_report() {
 
 #[test]
 fn live_nothing_died_has_its_own_exit_code() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -239,7 +218,7 @@ fn live_nothing_died_has_its_own_exit_code() {
 
 #[test]
 fn live_a_name_that_matches_nothing_is_waited_for() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -266,7 +245,7 @@ fn live_a_name_that_matches_nothing_is_waited_for() {
 
 #[test]
 fn live_a_closed_stdout_ends_a_watch_quietly() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -280,7 +259,7 @@ fn live_a_closed_stdout_ends_a_watch_quietly() {
 
 #[test]
 fn live_a_closed_stdout_does_not_keep_the_report_from_its_file() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -299,7 +278,7 @@ fn live_a_closed_stdout_does_not_keep_the_report_from_its_file() {
 
 #[test]
 fn live_two_instances_watch_the_same_victim() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -336,7 +315,7 @@ impl Drop for Tiny {
 
 #[test]
 fn live_a_full_disk_keeps_the_old_report_and_loses_nothing() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let (directory, tiny) = (directory(), Tiny::new());
@@ -363,7 +342,7 @@ fn live_a_full_disk_keeps_the_old_report_and_loses_nothing() {
 
 #[test]
 fn live_a_recording_replays_into_the_same_report() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -397,7 +376,7 @@ fn as_nobody(program: &Path, args: &[&str]) -> Output {
 
 #[test]
 fn live_without_privileges_it_says_which_and_how_to_get_them() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -433,7 +412,7 @@ fn run(args: &[&str]) -> Output {
 
 #[test]
 fn live_run_keeps_the_commands_exit_status_and_output() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let cases: [(&str, i32); 4] =
@@ -449,7 +428,7 @@ fn live_run_keeps_the_commands_exit_status_and_output() {
 
 #[test]
 fn live_run_tells_what_was_killed_and_not_what_was_done() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let output = run(&["--", "sh", "-c", "sleep 0.01; sleep 1000 & kill -TERM $!; wait $!; false; exit 0"]);
@@ -461,7 +440,7 @@ fn live_run_tells_what_was_killed_and_not_what_was_done() {
 
 #[test]
 fn live_run_sees_a_command_that_dies_at_once() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let directory = directory();
@@ -475,7 +454,7 @@ fn live_run_sees_a_command_that_dies_at_once() {
 
 #[test]
 fn live_run_says_when_the_command_cannot_be_run() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     for (command, code, said) in
@@ -493,7 +472,7 @@ fn live_run_says_when_the_command_cannot_be_run() {
 
 #[test]
 fn live_run_passes_signals_on() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     for (signal, code) in

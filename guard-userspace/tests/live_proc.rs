@@ -1,6 +1,8 @@
 //! What /proc, the kernel log and taskstats give on a live kernel.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
+mod needs;
+
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -12,16 +14,6 @@ use killtrace::collect::taskstats::TaskstatsSource;
 use killtrace::collect::{Source, host};
 use killtrace::model::Fact;
 use killtrace::model::event::{ProcessFacts, Taskstats};
-
-/// Whether a test that needs root can run. Where `CI` is set, one that cannot is a failure.
-fn root() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root, and CI must not skip");
-    println!("skipped: needs root");
-    false
-}
 
 /// Drains a source until a fact is wanted, for at most two seconds.
 fn wait_for<T>(source: &mut dyn Source, wanted: impl Fn(&Fact) -> Option<T>) -> T {
@@ -57,7 +49,7 @@ fn scan_for(wanted: impl Fn(&ProcessFacts) -> bool) -> Option<ProcessFacts> {
 
 #[test]
 fn live_taskstats_tells_exit_codes_and_signals() {
-    if !root() {
+    if !needs::root() {
         return;
     }
     let mut source = TaskstatsSource::open().unwrap();
@@ -81,7 +73,7 @@ fn live_taskstats_tells_exit_codes_and_signals() {
 
 #[test]
 fn live_taskstats_says_when_it_lost_something() {
-    if !root() {
+    if !needs::root() {
         return;
     }
     let mut source = TaskstatsSource::open().unwrap();
@@ -98,7 +90,7 @@ fn live_taskstats_says_when_it_lost_something() {
 
 #[test]
 fn live_kmsg_does_not_take_a_programs_word_for_the_kernels() {
-    if !root() {
+    if !needs::root() {
         return;
     }
     let mut source = KmsgSource::open().unwrap();
@@ -115,7 +107,7 @@ fn live_kmsg_does_not_take_a_programs_word_for_the_kernels() {
 #[test]
 fn live_kmsg_tells_of_a_crash() {
     let enabled = std::fs::read_to_string("/proc/sys/debug/exception-trace");
-    if !root() {
+    if !needs::root() {
         return;
     }
     if !enabled.is_ok_and(|text| text.trim() == "1") || !cfg!(target_arch = "x86_64") {
@@ -219,7 +211,7 @@ impl Drop for Cgroup {
 
 #[test]
 fn live_cgroup_memory_shows_the_limit_above_a_process() {
-    if !root() {
+    if !needs::root() {
         return;
     }
     let v1 = std::path::Path::new("/sys/fs/cgroup/memory");

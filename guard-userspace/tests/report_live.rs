@@ -1,6 +1,8 @@
 //! `killtrace doctor` and `killtrace demo` on the running kernel. What needs root says so where it is skipped.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
+mod needs;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -8,25 +10,11 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::unistd::geteuid;
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65534;
-
-/// Whether the test must be skipped, which is said, and is a failure where `CI=true`.
-fn skipped() -> bool {
-    if geteuid().is_root() {
-        return false;
-    }
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "skipped: needs root, and CI=true lets nothing be skipped"
-    );
-    println!("skipped: needs root");
-    true
-}
 
 fn killtrace(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_killtrace")).args(args).stdin(Stdio::null()).output().unwrap()
@@ -82,7 +70,7 @@ fn doctor_agrees_with_itself() {
 
 #[test]
 fn doctor_says_yes_where_watching_works() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let watch = killtrace(&["watch", "--comm", "nobody-runs-this", "--duration", "100ms"]);
@@ -93,7 +81,7 @@ fn doctor_says_yes_where_watching_works() {
 
 #[test]
 fn without_privileges_doctor_says_which_and_how() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let output = as_nobody(&["doctor"]);
@@ -107,7 +95,7 @@ fn without_privileges_doctor_says_which_and_how() {
 
 #[test]
 fn without_privileges_the_demo_harms_nobody() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let output = as_nobody(&["demo"]);
@@ -119,7 +107,7 @@ fn without_privileges_the_demo_harms_nobody() {
 
 #[test]
 fn the_demo_finds_its_culprit_in_five_seconds() {
-    if skipped() {
+    if !needs::root() {
         return;
     }
     let start = Instant::now();

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
+#[path = "../needs/mod.rs"]
+mod needs;
 mod processes;
 mod rare;
 mod signals;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use killtrace::collect::ebpf::Options;
 use killtrace::model::Fact;
 
-use crate::support::{Child, Watch, both_ways, me, my_tid, privileged, skip};
+use crate::support::{Child, Watch, both_ways, me, my_tid, skip};
 
 #[test]
 fn live_an_exec_carries_its_arguments_and_the_exit_its_code() {
@@ -68,7 +68,7 @@ fn live_a_script_shows_its_own_path_and_its_interpreter() {
 
 #[test]
 fn live_arguments_that_are_too_long_are_cut_and_say_so() {
-    if !privileged() {
+    if !crate::needs::root() {
         return;
     }
     let mut watch = Watch::open(&Options::default());

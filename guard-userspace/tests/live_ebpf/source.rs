@@ -7,7 +7,7 @@ use killtrace::collect::ebpf::{EbpfSource, Options};
 use killtrace::collect::{CollectError, Source};
 use killtrace::model::{Event, Fact};
 
-use crate::support::{Child, Watch, both_ways, kill, privileged};
+use crate::support::{Child, Watch, both_ways, kill};
 
 /// Keeps what is logged.
 struct Memory(Mutex<Vec<String>>);
@@ -28,7 +28,7 @@ static LOGGED: Memory = Memory(Mutex::new(vec![]));
 
 #[test]
 fn live_lost_records_are_counted() {
-    if !privileged() {
+    if !crate::needs::root() {
         return;
     }
     const SENT: usize = 5_000;
@@ -101,7 +101,7 @@ fn live_a_death_wakes_the_reader() {
 
 #[test]
 fn live_the_programs_diagnostics_reach_the_log() {
-    if !privileged() {
+    if !crate::needs::root() {
         return;
     }
     log::set_logger(&LOGGED).unwrap();
@@ -123,7 +123,7 @@ fn live_the_programs_diagnostics_reach_the_log() {
 
 #[test]
 fn live_missing_capabilities_are_named() {
-    if !privileged() {
+    if !crate::needs::root() {
         return;
     }
     // Capabilities belong to a thread.
@@ -143,7 +143,7 @@ fn live_missing_capabilities_are_named() {
 
 #[test]
 fn live_an_ordinary_user_is_told_what_is_missing() {
-    if !privileged() {
+    if !crate::needs::root() {
         return;
     }
     // The bare system call changes the user of this thread alone, and takes its capabilities.

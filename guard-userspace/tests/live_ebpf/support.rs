@@ -2,23 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::needs;
 use killtrace::collect::Source;
 use killtrace::collect::ebpf::{EbpfSource, Options};
 use killtrace::model::event::{Exec, Exit, Signal};
 use killtrace::model::{Event, Fact};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Live tests need root; without it they say so, and fail where CI should have given it.
-pub(crate) fn privileged() -> bool {
-    // SAFETY: a call without preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
-    assert!(root || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI runs this as root");
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
 
 /// Names a feature that the machine lacks; a machine that runs CI must have it.
 pub(crate) fn skip(missing: &str) {
@@ -83,7 +73,7 @@ impl Watch {
 
 /// Runs a test with the kernel's BTF and without.
 pub(crate) fn both_ways(test: impl Fn(&mut Watch)) {
-    if !privileged() {
+    if !needs::root() {
         return;
     }
     for hide_btf in [false, true] {
