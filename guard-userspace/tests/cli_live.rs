@@ -5,7 +5,7 @@
 mod needs;
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -72,25 +72,42 @@ fn send(child: &Child, signal: Signal) {
 /// A running killtrace whose stderr is read up to `watching:`.
 struct Watch {
     child: Child,
-    stderr: PathBuf,
+    /// Where stdout and stderr go. Files, because a pipe that nobody reads before the end may hold 4096 bytes only.
+    files: [PathBuf; 2],
 }
 
 impl Watch {
-    fn start(directory: &Path, args: &[&str], stdout: Stdio) -> Self {
+    fn start(directory: &Path, args: &[&str]) -> Self {
+        Self::start_with(directory, args, None)
+    }
+
+    fn with_closed_stdout(directory: &Path, args: &[&str]) -> Self {
+        let mut watch = Self::start_with(directory, args, Some(Stdio::piped()));
+        drop(watch.child.stdout.take());
+        watch
+    }
+
+    fn start_with(directory: &Path, args: &[&str], stdout: Option<Stdio>) -> Self {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let stderr = directory.join(format!("stderr-{number}"));
-        let file = File::create(&stderr).expect("it can be made");
+        let files = ["stdout", "stderr"].map(|name| directory.join(format!("{name}-{number}")));
+        let [out, err] =
+            files.each_ref().map(|path| Stdio::from(File::create(path).expect("it can be made")));
         let mut command = Command::new(KILLTRACE);
-        command.arg("watch").args(args).stdin(Stdio::null()).stdout(stdout).stderr(file);
+        command.arg("watch").args(args).stdin(Stdio::null()).stdout(stdout.unwrap_or(out)).stderr(err);
         let child = command.env("NO_COLOR", "1").spawn().expect("the program can be run");
-        let watch = Self { child, stderr };
+        let watch = Self { child, files };
         eventually("`watching:`", || watch.said().contains("watching: ").then_some(()));
         watch
     }
 
+    /// What is on its stdout.
+    fn printed(&self) -> String {
+        fs::read_to_string(&self.files[0]).expect("UTF-8")
+    }
+
     fn said(&self) -> String {
-        fs::read_to_string(&self.stderr).unwrap_or_default()
+        fs::read_to_string(&self.files[1]).unwrap_or_default()
     }
 
     fn ended(&mut self) -> ExitStatus {
@@ -133,7 +150,7 @@ fn live_a_signal_to_killtrace_ends_it_with_its_report() {
         let path = directory.path().join("report.json");
         let mut victim = Victim::new();
         let args = [&victim.selector(), "-o", path.to_str().expect("UTF-8")];
-        let mut watch = Watch::start(directory.path(), &args, Stdio::null());
+        let mut watch = Watch::start(directory.path(), &args);
         assert!(
             watch.said().contains(&format!("watching: sleep (pid {})", victim.pid())),
             "{}",
@@ -147,7 +164,7 @@ fn live_a_signal_to_killtrace_ends_it_with_its_report() {
         assert_eq!(dead(&report), [u64::from(victim.pid())], "{signal}");
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
         let names: Vec<_> = fs::read_dir(directory.path()).expect("it is there").collect();
-        assert_eq!(names.len(), 2, "nothing else is left behind: {names:?}");
+        assert_eq!(names.len(), 3, "nothing but it, stdout and stderr is left behind: {names:?}");
     }
 }
 
@@ -160,7 +177,7 @@ fn live_the_report_is_saved_at_every_death() {
     let path = directory.path().join("report.json");
     let (mut first, mut second) = (Victim::new(), Victim::new());
     let args = [&first.selector(), &second.selector(), "-o", path.to_str().expect("UTF-8")];
-    let watch = Watch::start(directory.path(), &args, Stdio::null());
+    let watch = Watch::start(directory.path(), &args);
     first.kill();
     let saved = |count: usize| read_report(&path).filter(|report| dead(report).len() == count);
     eventually("the first death to be saved", || saved(1));
@@ -178,11 +195,10 @@ fn live_once_ends_after_the_first_roots_death() {
     }
     let directory = directory();
     let mut victim = Victim::new();
-    let mut watch = Watch::start(directory.path(), &[&victim.selector(), "--once"], Stdio::piped());
+    let mut watch = Watch::start(directory.path(), &[&victim.selector(), "--once"]);
     victim.kill();
     assert_eq!(watch.ended().code(), Some(0), "{}", watch.said());
-    let mut said = String::new();
-    watch.child.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+    let said = watch.printed();
     assert!(said.contains(&format!("sleep (pid {})", victim.pid())) && said.contains("SIGTERM"), "{said}");
 }
 
@@ -193,11 +209,10 @@ fn live_json_leaves_stdout_to_the_report() {
     }
     let directory = directory();
     let mut victim = Victim::new();
-    let mut watch = Watch::start(directory.path(), &[&victim.selector(), "--once", "--json"], Stdio::piped());
+    let mut watch = Watch::start(directory.path(), &[&victim.selector(), "--once", "--json"]);
     victim.kill();
     assert_eq!(watch.ended().code(), Some(0), "{}", watch.said());
-    let stdout = watch.child.stdout.take().expect("piped");
-    let report: Value = serde_json::from_reader(stdout).expect("nothing but JSON");
+    let report: Value = serde_json::from_str(&watch.printed()).expect("nothing but JSON");
     assert_eq!(dead(&report), [u64::from(victim.pid())]);
     assert!(watch.said().contains("SIGTERM"), "deaths are told on stderr: {}", watch.said());
 }
@@ -210,8 +225,7 @@ fn live_nothing_died_has_its_own_exit_code() {
     let directory = directory();
     let victim = Victim::new();
     let started = Instant::now();
-    let mut watch =
-        Watch::start(directory.path(), &[&victim.selector(), "--duration", "300ms"], Stdio::null());
+    let mut watch = Watch::start(directory.path(), &[&victim.selector(), "--duration", "300ms"]);
     assert_eq!(watch.ended().code(), Some(3), "{}", watch.said());
     assert!(started.elapsed() >= Duration::from_millis(300));
 }
@@ -224,11 +238,7 @@ fn live_a_name_that_matches_nothing_is_waited_for() {
     let directory = directory();
     let program = directory.path().join("kt-late");
     fs::copy("/bin/sleep", &program).expect("it can be copied");
-    let mut watch = Watch::start(
-        directory.path(),
-        &["--comm=kt-late", "--unit=kt-no-such-unit", "--once"],
-        Stdio::null(),
-    );
+    let mut watch = Watch::start(directory.path(), &["--comm=kt-late", "--unit=kt-no-such-unit", "--once"]);
     assert!(watch.said().contains("no unit kt-no-such-unit yet; waiting for it"), "{}", watch.said());
     assert!(
         watch.said().contains("no process matches comm=kt-late or unit=kt-no-such-unit yet"),
@@ -250,8 +260,7 @@ fn live_a_closed_stdout_ends_a_watch_quietly() {
     }
     let directory = directory();
     let mut victim = Victim::new();
-    let mut watch = Watch::start(directory.path(), &[&victim.selector()], Stdio::piped());
-    drop(watch.child.stdout.take());
+    let mut watch = Watch::with_closed_stdout(directory.path(), &[&victim.selector()]);
     victim.kill();
     assert_eq!(watch.ended().code(), Some(0), "{}", watch.said());
     assert!(!watch.said().contains("error"), "{}", watch.said());
@@ -266,8 +275,7 @@ fn live_a_closed_stdout_does_not_keep_the_report_from_its_file() {
     let path = directory.path().join("report.json");
     let (mut first, mut second) = (Victim::new(), Victim::new());
     let args = [&first.selector(), &second.selector(), "-o", path.to_str().expect("UTF-8")];
-    let mut watch = Watch::start(directory.path(), &args, Stdio::piped());
-    drop(watch.child.stdout.take());
+    let mut watch = Watch::with_closed_stdout(directory.path(), &args);
     first.kill();
     eventually("the first death to be saved", || read_report(&path));
     second.kill();
@@ -286,7 +294,7 @@ fn live_two_instances_watch_the_same_victim() {
     let paths = [directory.path().join("a.json"), directory.path().join("b.json")];
     let mut watches = paths.each_ref().map(|path| {
         let args = [&victim.selector(), "--once", "-o", path.to_str().expect("UTF-8")];
-        Watch::start(directory.path(), &args, Stdio::null())
+        Watch::start(directory.path(), &args)
     });
     victim.kill();
     for (watch, path) in watches.iter_mut().zip(&paths) {
@@ -324,7 +332,7 @@ fn live_a_full_disk_keeps_the_old_report_and_loses_nothing() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
     let mut victim = Victim::new();
     let args = [&victim.selector(), "--once", "-o", path.to_str().expect("UTF-8")];
-    let mut watch = Watch::start(directory.path(), &args, Stdio::piped());
+    let mut watch = Watch::start(directory.path(), &args);
     victim.kill();
     assert_eq!(watch.ended().code(), Some(1), "{}", watch.said());
     assert_eq!(fs::read_to_string(&path).expect("it is there"), "old");
@@ -334,8 +342,7 @@ fn live_a_full_disk_keeps_the_old_report_and_loses_nothing() {
         said.contains("error: cannot save") && said.contains("No space left") && said.contains("help:"),
         "{said}"
     );
-    let mut stdout = String::new();
-    watch.child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("text");
+    let stdout = watch.printed();
     let json = &stdout[stdout.find("\n{").expect("the report follows the paragraph")..];
     assert_eq!(dead(&serde_json::from_str(json).expect("it is whole")), [u64::from(victim.pid())]);
 }
@@ -350,7 +357,7 @@ fn live_a_recording_replays_into_the_same_report() {
     let (report_text, events_text) = (report.to_str().expect("UTF-8"), events.to_str().expect("UTF-8"));
     let mut victim = Victim::new();
     let args = [&victim.selector(), "--once", "-o", report_text, "--events", events_text];
-    let mut watch = Watch::start(directory.path(), &args, Stdio::null());
+    let mut watch = Watch::start(directory.path(), &args);
     victim.kill();
     assert_eq!(watch.ended().code(), Some(0), "{}", watch.said());
     let replayed =
