@@ -12,6 +12,7 @@ mod terminal;
 mod under_test;
 mod victim;
 mod vite;
+pub mod zoo;
 
 pub use cgroup::MemoryCgroup;
 pub use needs::{live, skip};

@@ -93,6 +93,9 @@ impl Watch {
     /// # Panics
     /// When it does not within ten seconds.
     pub fn until_dead(&self, pids: &[u32]) {
+        if pids.is_empty() {
+            return;
+        }
         let path = self.dir.path().join("report.json");
         let said = || fs::read_to_string(self.dir.path().join("stdout")).unwrap_or_default();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -127,7 +130,7 @@ impl Watch {
         let read = |name: &str| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
         let stderr = read("stderr");
         assert_eq!((status.code(), status.signal()), (Some(0), None), "killtrace after SIGTERM:\n{stderr}");
-        let outcome = Outcome::new(&read("report.json"), read("stdout"), stderr);
+        let outcome = Outcome::new(&read("report.json"), read("stdout"), stderr, read("events.jsonl"));
         outcome.check_replay(&self.dir.path().join("events.jsonl"), &read("report.json"));
         outcome
     }
@@ -152,15 +155,17 @@ pub struct Outcome {
     pub report: Report,
     pub stdout: String,
     pub stderr: String,
+    /// Every event it recorded, as JSON Lines.
+    pub recording: String,
 }
 
 impl Outcome {
-    fn new(json: &str, stdout: String, stderr: String) -> Self {
+    fn new(json: &str, stdout: String, stderr: String, recording: String) -> Self {
         let value: Value =
             serde_json::from_str(json).unwrap_or_else(|error| panic!("no report ({error}):\n{stderr}"));
         check_schema(&value);
         let report: Report = serde_json::from_value(value).expect("what fits the schema fits the types");
-        let outcome = Self { report, stdout, stderr };
+        let outcome = Self { report, stdout, stderr, recording };
         outcome.check_evidence();
         outcome
     }

@@ -1,0 +1,71 @@
+//! The kill zoo on the running kernel: every case is played under a killtrace that watches, and its report is held
+//! against what really happened.
+//!
+//! `ZOO_BIN` and `KILLTRACE_BIN` name the programs where cargo is not at hand, as in a test machine.
+//! `KILLTRACE_ZOO_KEEP=DIR` keeps each case's recording and truth, for replay fixtures.
+
+#![allow(clippy::print_stdout, reason = "a test program talks")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use killtrace_tests::zoo::{Director, Listed, Truth, check, listed};
+use killtrace_tests::{Watch, live};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They watch the same names on the same machine.
+    arguments.test_threads = Some(1);
+    let mut trials = Vec::new();
+    for case in listed() {
+        if let Some(reason) = &case.impossible {
+            println!("not on this machine: {}: {reason}", case.name);
+            continue;
+        }
+        let modes: &[bool] = if case.late { &[false, true] } else { &[false] };
+        for &late in modes {
+            let name = if late { format!("{}_late", case.name) } else { case.name.clone() };
+            let case = case.clone();
+            let title = name.clone();
+            trials.push(Trial::test(name, move || play(&title, &case, late)));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Plays one case, and compares.
+fn play(title: &str, case: &Listed, late: bool) -> Result<(), Failed> {
+    let Some(_turn) = live() else { return Ok(()) };
+    let selectors: Vec<&str> = case.watch.iter().map(String::as_str).collect();
+    let (watch, mut director) = if late {
+        let mut director = Director::start(&case.name, true);
+        director.until_curtain();
+        (Watch::start(&selectors), director)
+    } else {
+        let watch = Watch::start(&selectors);
+        (watch, Director::start(&case.name, false))
+    };
+    let truth = director.truth();
+    let pids: Vec<u32> = truth.deaths.iter().map(|death| death.pid).collect();
+    watch.until_dead(&pids);
+    if !truth.alive.is_empty() {
+        // Longer than a verdict takes, so that a wrong one shows.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let outcome = watch.stop();
+    if let Some(dir) = std::env::var_os("KILLTRACE_ZOO_KEEP") {
+        keep(&PathBuf::from(dir).join(title), &outcome.recording, &truth);
+    }
+    let wrong = check(&truth, &outcome.report);
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+fn keep(dir: &Path, recording: &str, truth: &Truth) {
+    fs::create_dir_all(dir).expect("KILLTRACE_ZOO_KEEP is a directory to write to");
+    fs::write(dir.join("events.jsonl"), recording).expect("there is room");
+    let truth = serde_json::to_string_pretty(truth).expect("the truth is JSON");
+    fs::write(dir.join("truth.json"), truth).expect("there is room");
+}

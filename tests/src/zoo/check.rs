@@ -1,0 +1,193 @@
+//! Does a report tell the truth?
+
+use std::fmt::Debug;
+
+use killtrace::model::event::WaitStatus;
+use killtrace::model::report::{Actor, Confidence, Death, Report};
+
+use super::truth::{Expected, Survivor, Truth, Who};
+
+/// Everything in `report` that is not as `truth` says, in words; nothing when it is right.
+#[must_use]
+pub fn check(truth: &Truth, report: &Report) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for expected in &truth.deaths {
+        let deaths: Vec<&Death> = report.deaths.iter().filter(|d| d.victim.pid == expected.pid).collect();
+        match deaths[..] {
+            [death] => Comparison { report, expected, death, wrong: &mut wrong }.compare(),
+            [] => wrong.push(format!("the death of {} is not reported", expected.pid)),
+            _ => wrong.push(format!("{} deaths of {} are reported", deaths.len(), expected.pid)),
+        }
+    }
+    for pid in &truth.alive {
+        if let Some(death) = report.deaths.iter().find(|death| death.victim.pid == *pid) {
+            wrong.push(format!("{pid} lives, and is reported dead: {}", death.summary));
+        }
+    }
+    wrong
+}
+
+struct Comparison<'a> {
+    report: &'a Report,
+    expected: &'a Expected,
+    death: &'a Death,
+    wrong: &'a mut Vec<String>,
+}
+
+impl Comparison<'_> {
+    fn compare(&mut self) {
+        let before = self.wrong.len();
+        let (expected, death) = (self.expected, self.death);
+        let cause = &death.cause;
+        self.status();
+        let said = (cause.kind, cause.confidence);
+        let humbler = expected.without_btf.filter(|_| blind(self.report));
+        if said != (expected.kind, expected.confidence) && humbler != Some(said) {
+            self.differs("kind and confidence", &said, &(expected.kind, expected.confidence));
+        }
+        // What a humbler answer leaves open is not asked further.
+        if humbler == Some(said) && said.1 == Confidence::Unknown {
+            self.innocent();
+            return;
+        }
+        if let Some(mechanism) = expected.mechanism.filter(|_| humbler.is_none()) {
+            self.same("mechanism", &cause.mechanism, &mechanism);
+        }
+        if expected.detail.is_some() {
+            self.same("detail", &cause.detail, &expected.detail);
+        }
+        self.same("graceful", &cause.graceful, &expected.graceful);
+        self.who("killer", death.killer.as_ref(), &expected.killer);
+        let actor = death.root_cause.as_ref().and_then(|cause| cause.actor.as_ref());
+        self.who("root cause", actor, &expected.actor);
+        if expected.role.is_some() {
+            self.same("role", &actor.map(|actor| actor.role), &expected.role);
+        }
+        self.ancestry();
+        self.texts();
+        self.innocent();
+        self.around();
+        if self.wrong.len() > before {
+            self.wrong.push(format!("  it says: {}", death.summary));
+            self.wrong.extend(death.chain.iter().map(|step| format!("    - {}", step.text)));
+        }
+    }
+
+    fn differs(&mut self, what: &str, said: &dyn Debug, expected: &dyn Debug) {
+        self.wrong.push(format!("{what} of {}: {said:?}, but it was {expected:?}", self.expected.pid));
+    }
+
+    fn same<T: PartialEq + Debug>(&mut self, what: &str, said: &T, expected: &T) {
+        if said != expected {
+            self.differs(what, said, expected);
+        }
+    }
+
+    /// What `waitpid` saw. A report may not know (`null`); it must not say something else.
+    fn status(&mut self) {
+        let Some(status) = self.expected.status.map(WaitStatus) else { return };
+        let exit = &self.death.exit;
+        let expected = (status.code(), status.signal());
+        let said = (exit.code, exit.signal_number);
+        if said != expected && !(blind(self.report) && said == (None, None)) {
+            self.differs("exit code and signal", &said, &expected);
+        }
+        if exit.core_dumped.is_some_and(|dumped| dumped != status.core_dumped()) {
+            self.differs("core dump", &exit.core_dumped, &status.core_dumped());
+        }
+    }
+
+    fn who(&mut self, what: &str, said: Option<&Actor>, expected: &Who) {
+        match expected {
+            Who::Unsaid => {}
+            Who::Nobody => {
+                if let Some(actor) = said {
+                    self.differs(what, &(actor.pid, &actor.comm), &"nobody");
+                }
+            }
+            Who::Process { pid, comm, cmdline } => {
+                let Some(actor) = said else { return self.differs(what, &"nobody", &(pid, comm)) };
+                self.same(what, &actor.pid, pid);
+                if let Some(comm) = comm {
+                    self.same(&format!("{what}'s comm"), &actor.comm, comm);
+                }
+                // Without BTF the arguments come from /proc, and a killer may be gone first.
+                if cmdline.is_some() && !(blind(self.report) && actor.cmdline.is_none()) {
+                    self.same(&format!("{what}'s command line"), &actor.cmdline, cmdline);
+                }
+            }
+        }
+    }
+
+    fn ancestry(&mut self) {
+        let Some(killer) = &self.death.killer else { return };
+        let said: Vec<u32> = killer.ancestry.iter().map(|ancestor| ancestor.pid).collect();
+        if !said.starts_with(&self.expected.ancestry) {
+            self.differs("ancestry of the killer", &said, &self.expected.ancestry);
+        }
+    }
+
+    fn texts(&mut self) {
+        let (expected, death) = (self.expected, self.death);
+        let mut steps = death.chain.iter();
+        for wanted in &expected.chain {
+            if !steps.any(|step| step.text.contains(wanted.as_str())) {
+                self.wrong.push(format!("the chain does not say, or not in this order: {wanted:?}"));
+                break;
+            }
+        }
+        for wanted in &expected.summary {
+            if !death.summary.contains(wanted.as_str()) {
+                self.wrong.push(format!("the summary does not say {wanted:?}"));
+            }
+        }
+    }
+
+    fn innocent(&mut self) {
+        let death = self.death;
+        let actor = death.root_cause.as_ref().and_then(|cause| cause.actor.as_ref());
+        for pid in &self.expected.innocent {
+            for (what, blamed) in [("killer", death.killer.as_ref()), ("root cause", actor)] {
+                if blamed.is_some_and(|blamed| blamed.pid == *pid) {
+                    self.wrong.push(format!("{pid} is innocent, and is called the {what}"));
+                }
+            }
+        }
+    }
+
+    fn around(&mut self) {
+        let (report, expected, death) = (self.report, self.expected, self.death);
+        for signal in &expected.other_signals {
+            if !death.other_signals.iter().any(|other| other.signal == *signal) {
+                self.wrong.push(format!("{signal} is not among the other signals"));
+            }
+        }
+        let number = |pid: u32| report.deaths.iter().find(|d| d.victim.pid == pid).map(|d| d.id);
+        for (pid, because_of) in &expected.also_died {
+            match death.aftermath.also_died.iter().find(|other| other.pid == *pid) {
+                None => self.wrong.push(format!("{pid} also died, and is not named")),
+                Some(other) => self.same(
+                    &format!("the death that {pid} died of"),
+                    &other.because_of_death,
+                    &because_of.and_then(number),
+                ),
+            }
+        }
+        for Survivor { pid, reparented_to, listening } in &expected.survivors {
+            let Some(survivor) = death.aftermath.survivors.iter().find(|other| other.pid == *pid) else {
+                self.wrong.push(format!("{pid} survived, and is not named"));
+                continue;
+            };
+            if reparented_to.is_some() {
+                self.same(&format!("new parent of {pid}"), &survivor.reparented_to, reparented_to);
+            }
+            let ports: Vec<u16> = survivor.listening.clone();
+            self.same(&format!("ports of {pid}"), &ports, listening);
+        }
+    }
+}
+
+/// The kernel's structures could not be read.
+fn blind(report: &Report) -> bool {
+    report.collector.degraded.iter().any(|lack| lack.contains("BTF"))
+}

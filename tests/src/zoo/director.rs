@@ -1,0 +1,105 @@
+//! The `zoo` program, run by a test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::Deserialize;
+
+use super::truth::Truth;
+use crate::sandbox::die_with_this_thread;
+
+/// What the zoo says of a case.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Listed {
+    pub name: String,
+    pub about: String,
+    /// Why it cannot happen on this machine.
+    pub impossible: Option<String>,
+    /// It can also be watched from its curtain on.
+    pub late: bool,
+    /// Arguments for `killtrace watch`.
+    pub watch: Vec<String>,
+}
+
+/// The zoo to run: `ZOO_BIN`, or the one built with this test.
+fn binary() -> PathBuf {
+    std::env::var_os("ZOO_BIN").map_or_else(
+        || {
+            let test = std::env::current_exe().expect("a running program has a path");
+            test.ancestors().nth(2).expect("test binaries live in target/PROFILE/deps").join("zoo")
+        },
+        PathBuf::from,
+    )
+}
+
+/// Every case of the zoo.
+///
+/// # Panics
+/// When the zoo cannot be run.
+#[must_use]
+pub fn listed() -> Vec<Listed> {
+    let output = Command::new(binary()).arg("list").output().expect("cannot run the zoo; is it built?");
+    assert!(output.status.success(), "zoo list: {}", output.status);
+    let text = String::from_utf8(output.stdout).expect("the zoo writes UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("a case is JSON")).collect()
+}
+
+/// A case being played.
+#[derive(Debug)]
+pub struct Director {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Director {
+    /// Starts a case. With `curtain` it waits when all is set up.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(case: &str, curtain: bool) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["run", "--hold"]).args(curtain.then_some("--curtain")).arg(case);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        die_with_this_thread(&mut command);
+        let mut child = command.spawn().expect("cannot run the zoo");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let stdin = child.stdin.take();
+        Self { child, stdin, stdout }
+    }
+
+    /// Waits until all is set up.
+    ///
+    /// # Panics
+    /// When the case fails first.
+    pub fn until_curtain(&mut self) {
+        assert_eq!(self.line(), "curtain", "the director fails");
+    }
+
+    /// Lets it go on, and waits for the truth. What lives then, lives until this is dropped.
+    ///
+    /// # Panics
+    /// When the case fails.
+    pub fn truth(&mut self) -> Truth {
+        // It reads this only if it stopped at its curtain.
+        let _ = self.stdin.as_mut().map(|stdin| writeln!(stdin));
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("no truth ({error}): {line:?}"))
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("the director writes text");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        // End of file: it kills what is left, and ends.
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,200 @@
+//! What the processes of a case can do. An act is one word with arguments, `kill:4021,TERM`; a process performs
+//! those of its command line one after the other, and ends with code 0 after the last.
+
+use std::io::{BufRead, Write};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use crate::family;
+
+/// An act: its name and what it does with its arguments.
+pub(crate) type Act = (&'static str, fn(&Args));
+
+/// An act's arguments.
+pub(crate) struct Args<'a> {
+    act: &'a str,
+    args: Vec<&'a str>,
+}
+
+/// Nothing that a case starts outlives this, whatever goes wrong.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What everybody can do.
+const ACTS: &[Act] = &[
+    ("ready", |_| ready(&[])),
+    ("pause", |_| pause()),
+    ("obey", |_| obey()),
+    ("sleep", |args| std::thread::sleep(Duration::from_millis(args.number(0)))),
+    ("exit", |args| exit_now(args.number(0))),
+    ("default", |args| action(args.signo(0), libc::SIG_DFL)),
+    ("ignore", |args| action(args.signo(0), libc::SIG_IGN)),
+    ("catch", catch),
+    ("block", |args| mask(libc::SIG_BLOCK, args.signo(0))),
+    ("unblock", |args| mask(libc::SIG_UNBLOCK, args.signo(0))),
+    ("kill", |args| check(args, send(args.number(0), args.signo(1)))),
+    ("name", |args| name(args.text(0))),
+    ("setsid", |_| _ = nix::unistd::setsid().expect("setsid")),
+    ("setpgid", |_| nix::unistd::setpgid(Pid::this(), Pid::this()).expect("setpgid")),
+    ("fork", |args| fork_and(args.rest())),
+];
+
+/// Performs the acts of a command line.
+pub(crate) fn perform(acts: &[&str]) {
+    for act in acts {
+        one(act);
+    }
+}
+
+fn one(act: &str) {
+    let (name, args) = act.split_once(':').unwrap_or((act, ""));
+    let args = Args { act, args: args.split(',').filter(|arg| !arg.is_empty()).collect() };
+    let known = ACTS.iter().chain(family::ALL.iter().flat_map(|family| family.acts));
+    let Some((_, run)) = known.into_iter().find(|(known, _)| *known == name) else {
+        panic!("nobody knows how to {act}");
+    };
+    run(&args);
+}
+
+impl<'a> Args<'a> {
+    pub(crate) fn text(&self, n: usize) -> &'a str {
+        self.args.get(n).unwrap_or_else(|| panic!("{} needs more arguments", self.act))
+    }
+
+    pub(crate) fn has(&self, n: usize) -> bool {
+        self.args.len() > n
+    }
+
+    pub(crate) fn number<T: std::str::FromStr>(&self, n: usize) -> T {
+        self.text(n).parse().unwrap_or_else(|_| panic!("{}: {} is no number", self.act, self.text(n)))
+    }
+
+    /// A signal's name without `SIG`, or its number.
+    pub(crate) fn signo(&self, n: usize) -> i32 {
+        signo(self.text(n))
+    }
+
+    /// All of them, as acts for another process: `fork:block:TERM+ready+pause`.
+    pub(crate) fn rest(&self) -> &'a str {
+        self.act.split_once(':').map_or("", |(_, rest)| rest)
+    }
+}
+
+/// A signal by its name without `SIG`, or its number.
+pub(crate) fn signo(name: &str) -> i32 {
+    if let Ok(number) = name.parse() {
+        return number;
+    }
+    let signal = format!("SIG{name}").parse::<nix::sys::signal::Signal>();
+    signal.unwrap_or_else(|_| panic!("no signal is called {name}")) as i32
+}
+
+/// Fails the actor, visibly, when a system call failed.
+pub(crate) fn check(args: &Args<'_>, result: i64) {
+    assert!(result >= 0, "{}: {}", args.act, std::io::Error::last_os_error());
+}
+
+/// Says `ready` and some numbers to the director.
+pub(crate) fn ready(facts: &[u32]) {
+    let facts: Vec<String> = facts.iter().map(u32::to_string).collect();
+    let line = format!("ready {}\n", facts.join(" "));
+    // One write, so that lines of several processes do not mix.
+    std::io::stdout().write_all(line.as_bytes()).expect("the director listens");
+    std::io::stdout().flush().expect("the director listens");
+}
+
+/// Waits to be killed.
+pub(crate) fn pause() -> ! {
+    let deadline = std::time::Instant::now() + LIFETIME;
+    while std::time::Instant::now() < deadline {
+        // SAFETY: waits for a signal, or for half a second; no timer of ours can be seen.
+        unsafe { libc::poll(std::ptr::null_mut(), 0, 500) };
+    }
+    exit_now(99)
+}
+
+/// Performs acts as they come on stdin, and answers `ready` after each.
+fn obey() {
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        one(line.trim_end());
+        ready(&[]);
+    }
+}
+
+/// `_exit`: nothing is run on the way.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// kill(2).
+pub(crate) fn send(pid: i32, signo: i32) -> i64 {
+    // SAFETY: plain system call.
+    i64::from(unsafe { libc::kill(pid, signo) })
+}
+
+pub(crate) fn action(signo: i32, handler: usize) {
+    // SAFETY: the handlers passed are SIG_DFL, SIG_IGN or async-signal-safe functions of this file.
+    unsafe { libc::signal(signo, handler) };
+}
+
+fn mask(how: i32, signo: i32) {
+    // SAFETY: a signal set on the stack.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signo);
+        libc::sigprocmask(how, &raw const set, std::ptr::null_mut());
+    }
+}
+
+static HANDLER_CODE: AtomicI32 = AtomicI32::new(0);
+
+/// `catch:TERM,return`, `catch:TERM,exit,3`, `catch:TERM,reraise`, `catch:TERM,kill9`
+fn catch(args: &Args<'_>) {
+    extern "C" fn back(_: i32) {}
+    extern "C" fn exit(_: i32) {
+        exit_now(HANDLER_CODE.load(Ordering::Relaxed))
+    }
+    extern "C" fn reraise(signo: i32) {
+        action(signo, libc::SIG_DFL);
+        // SAFETY: async-signal-safe; delivered when the handler returns and unblocks it.
+        unsafe { libc::raise(signo) };
+    }
+    extern "C" fn kill9(_: i32) {
+        // SAFETY: async-signal-safe.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    let handler: extern "C" fn(i32) = match args.text(1) {
+        "return" => back,
+        "exit" => {
+            HANDLER_CODE.store(args.number(2), Ordering::Relaxed);
+            exit
+        }
+        "reraise" => reraise,
+        "kill9" => kill9,
+        other => panic!("no handler does {other}"),
+    };
+    action(args.signo(0), handler as *const () as usize);
+}
+
+fn name(comm: &str) {
+    let comm = std::ffi::CString::new(comm).expect("no NUL in a name");
+    // SAFETY: a NUL-terminated string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr()) };
+}
+
+/// `fork:ACT+ACT`: a child that performs acts and ends. The child's pid is said by its own `ready`, if at all.
+fn fork_and(acts: &str) {
+    // SAFETY: this program has one thread wherever it forks, and the child goes on as this program.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        for act in acts.split('+') {
+            one(act);
+        }
+        exit_now(0);
+    }
+}

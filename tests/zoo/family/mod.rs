@@ -1,0 +1,15 @@
+//! The families of deaths, one file each: cases, and the acts that only they need.
+
+mod kills;
+
+use crate::Case;
+use crate::acts::Act;
+
+/// Cases that belong together.
+pub(crate) struct Family {
+    pub(crate) cases: &'static [Case],
+    pub(crate) acts: &'static [Act],
+}
+
+/// Every family.
+pub(crate) const ALL: &[&Family] = &[&kills::KILLS];
