@@ -5,19 +5,63 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use killtrace::model::event::{Event, Fact, ProcessFacts};
 use killtrace::model::{Header, Report};
 use killtrace::recording;
 use killtrace::report::{Options, REPORTS, Style};
+use killtrace_tests::zoo::{Truth, answer, check};
 use serde_json::Value;
 
 /// Makes `tests/replay/<name>` from `recording`.
 pub(crate) fn run(name: &str, recording: &Path) -> anyhow::Result<()> {
-    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/replay").join(name);
+    let case = tests().join("replay").join(name);
     fs::create_dir_all(&case)?;
+    let (small, kept, all) = shrink(recording, &case.join("events.jsonl"))?;
+    for (format, file) in [("json", "expected.json"), ("text", "expected.txt")] {
+        let writer = REPORTS.iter().find(|writer| writer.name() == format).context("no such format")?;
+        let mut out = Vec::new();
+        writer.write(&small, &Options { style: Style::PLAIN }, &mut out)?;
+        fs::write(case.join(file), out)?;
+    }
+    println!("{name}: {kept} of {all} events kept; now write {}", case.join("truth.md").display());
+    Ok(())
+}
+
+/// Makes `tests/zoo/recordings/<kernel>` from what `KILLTRACE_ZOO_KEEP` kept: a directory per case.
+pub(crate) fn zoo(kernel: &str, kept: &Path) -> anyhow::Result<()> {
+    let dir = tests().join("zoo/recordings").join(kernel);
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    let mut cases: Vec<_> = fs::read_dir(kept)?.collect::<Result<_, _>>()?;
+    cases.sort_by_key(fs::DirEntry::file_name);
+    let mut answers = String::new();
+    for case in cases {
+        let name = case.file_name().to_string_lossy().into_owned();
+        let (report, ..) = shrink(&case.path().join("events.jsonl"), &dir.join(format!("{name}.jsonl")))?;
+        let truth: Truth = serde_json::from_str(&fs::read_to_string(case.path().join("truth.json"))?)?;
+        let wrong = check(&truth, &report);
+        ensure!(wrong.is_empty(), "{name} is not told right, so it is no fixture: {wrong:#?}");
+        let truth = scrub(&serde_json::to_string_pretty(&truth)?);
+        fs::write(dir.join(format!("{name}.truth.json")), truth + "\n")?;
+        answers += &answer(&name, &report);
+    }
+    fs::write(dir.join("answers.txt"), answers)?;
+    println!("now read {} aloud", dir.join("answers.txt").display());
+    Ok(())
+}
+
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests")
+}
+
+/// Writes a recording without the names of its machine and without what its report does not rest on. The report,
+/// and how many events are left of how many.
+fn shrink(recording: &Path, path: &Path) -> anyhow::Result<(Report, usize, usize)> {
     let text = fs::read_to_string(recording)?;
     let mut lines = text.lines();
     let header: Header = serde_json::from_str(lines.next().context("the recording is empty")?)?;
@@ -27,28 +71,19 @@ pub(crate) fn run(name: &str, recording: &Path) -> anyhow::Result<()> {
     events.iter_mut().for_each(|event| rename(event, &host));
     let header = anonymous(header);
 
-    let path = case.join("events.jsonl");
-    write(&path, &header, &events)?;
-    let whole = recording::replay(&path)?;
+    write(path, &header, &events)?;
+    let whole = recording::replay(path)?;
     let cast = cast(&whole, &events);
     let all = events.len();
     events.retain(|event| concerns(event, &cast));
-    write(&path, &header, &events)?;
-    let small = recording::replay(&path)?;
+    write(path, &header, &events)?;
+    let small = recording::replay(path)?;
     ensure!(
         same(&whole, &small)?,
         "the smaller recording tells another story; {} is not usable",
         path.display()
     );
-
-    for (format, file) in [("json", "expected.json"), ("text", "expected.txt")] {
-        let writer = REPORTS.iter().find(|writer| writer.name() == format).context("no such format")?;
-        let mut out = Vec::new();
-        writer.write(&small, &Options { style: Style::PLAIN }, &mut out)?;
-        fs::write(case.join(file), out)?;
-    }
-    println!("{name}: {} of {all} events kept; now write {}", events.len(), case.join("truth.md").display());
-    Ok(())
+    Ok((small, events.len(), all))
 }
 
 fn write(path: &Path, header: &Header, events: &[Event]) -> anyhow::Result<()> {
@@ -65,7 +100,12 @@ fn write(path: &Path, header: &Header, events: &[Event]) -> anyhow::Result<()> {
 /// it was recorded on happens to run.
 fn host_processes(events: &[Event]) -> BTreeSet<u32> {
     let checkout = checkout();
-    let ours = |exe: &str| exe.starts_with("/usr/") || exe.starts_with("/bin/") || exe.starts_with(&checkout);
+    let ours = |exe: &str| {
+        exe.starts_with("/usr/")
+            || exe.starts_with("/bin/")
+            || exe.starts_with(&checkout)
+            || exe.contains("/kz-")
+    };
     let facts = events.iter().filter_map(|event| match &event.fact {
         Fact::Process(facts) if facts.seeded => Some(facts),
         _ => None,

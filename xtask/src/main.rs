@@ -49,6 +49,12 @@ enum Task {
         name: String,
         recording: std::path::PathBuf,
     },
+    /// Make replay cases in tests/zoo/recordings of what `KILLTRACE_ZOO_KEEP` kept
+    ZooFixtures {
+        /// The kernel they were recorded on, `6.1-amd64`
+        kernel: String,
+        kept: std::path::PathBuf,
+    },
     /// Measure killtrace on this machine: start, verdict, load, idle
     Bench {
         /// The programs are built already (how it calls itself as root)
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
         Task::Schema { check } => schema::run(check),
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::Fixture { name, recording } => fixture::run(&name, &recording),
+        Task::ZooFixtures { kernel, kept } => fixture::zoo(&kernel, &kept),
         Task::Bench { built } => bench::run(built),
     };
     match result {

@@ -27,6 +27,13 @@ pub fn check(truth: &Truth, report: &Report) -> Vec<String> {
     wrong
 }
 
+/// What a report answers, a line for each death, for a person to read.
+#[must_use]
+pub fn answer(case: &str, report: &Report) -> String {
+    let summaries = report.deaths.iter().map(|death| format!("{case}: {}\n", death.summary));
+    summaries.collect()
+}
+
 struct Comparison<'a> {
     report: &'a Report,
     expected: &'a Expected,

@@ -7,6 +7,6 @@ mod check;
 mod director;
 mod truth;
 
-pub use check::check;
+pub use check::{answer, check};
 pub use director::{Director, Listed, listed};
 pub use truth::{Expected, Survivor, Truth, Who};
