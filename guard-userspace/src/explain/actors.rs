@@ -207,6 +207,7 @@ fn hosts(table: &Table, process: &Process) -> bool {
     let role = program_role(process);
     matches!(role, Some(Role::ServiceManager | Role::Init | Role::Terminal | Role::ContainerRuntime))
         || table.is_kernel_thread(process.id)
+        || table.is_own(process)
 }
 
 fn program_role(process: &Process) -> Option<Role> {

@@ -97,9 +97,9 @@ impl Explainer {
     #[must_use]
     pub fn new(header: Header, selectors: Selectors) -> Self {
         Self {
+            table: Table::new(header.own_tgid),
             header,
             selectors,
-            table: Table::default(),
             acts: Acts::default(),
             timeline: Timeline::default(),
             losses: Losses::default(),
@@ -172,7 +172,7 @@ impl Explainer {
 
     fn changed(&mut self, id: ProcId, fact: &Fact) {
         let Some(process) = self.table.get(id) else { return };
-        if process.tgid == self.header.own_tgid {
+        if self.table.is_own(process) {
             return;
         }
         let (is_exec, moved) = (matches!(fact, Fact::Exec(_)), matches!(fact, Fact::CgroupAttach { .. }));

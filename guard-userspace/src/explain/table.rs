@@ -24,6 +24,8 @@ pub struct Table {
     by_tid: HashMap<u32, ProcId>,
     dead: VecDeque<ProcId>,
     next: u64,
+    /// killtrace's own pid.
+    own_tgid: u32,
     /// Names of users; `None` for those that have none.
     users: HashMap<u32, Option<Rc<str>>>,
 }
@@ -105,6 +107,18 @@ impl Table {
             queue.extend(children.filter(|&child| child != id && found.insert(child)));
         }
         found.into_iter().collect()
+    }
+
+    /// A table of the machine that the killtrace with this pid watches.
+    #[must_use]
+    pub fn new(own_tgid: u32) -> Self {
+        Self { own_tgid, ..Self::default() }
+    }
+
+    /// The killtrace that watches. What `killtrace run` was asked to start, it did not decide.
+    #[must_use]
+    pub fn is_own(&self, process: &Process) -> bool {
+        process.tgid == self.own_tgid
     }
 
     /// A thread of the kernel: kthreadd, its children, and the idle tasks. It decides nothing.

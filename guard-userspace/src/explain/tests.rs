@@ -57,6 +57,16 @@ fn the_keepalive_script_behind_npm_behind_sh_behind_pkill_is_the_actor() {
 }
 
 #[test]
+fn what_killtrace_was_asked_to_run_it_did_not_decide() {
+    let mut scenario = Scenario::new();
+    scenario.seed(9, 1, "killtrace", &["killtrace", "run", "--", "timeout", "1", "sleep", "9"]).seeded();
+    scenario.spawn(9, 40, &["timeout", "1", "sleep", "9"]).spawn(40, 100, &["sleep", "9"]);
+    let death = scenario.kill(40, 100, Signo::TERM).dies(100, Signo::TERM).death(100);
+    let actor = death.root_cause.and_then(|cause| cause.actor).expect("somebody decided");
+    assert_eq!(actor.name, "timeout", "{}", death.summary);
+}
+
+#[test]
 fn a_stop_that_was_handled_is_graceful() {
     let mut scenario = vite();
     scenario.seed(70, 1, "manager", &["/opt/manager"]);
