@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::procs::eventually;
 use crate::sandbox::die_with_this_thread;
 
-const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema/report-1.json");
+const SCHEMA: &str = include_str!("../../docs/schema/report-1.json");
 
 /// The killtrace to test: `KILLTRACE_BIN`, or what cargo builds now.
 fn binary() -> &'static Path {
@@ -237,8 +237,7 @@ fn words(text: &str) -> String {
 }
 
 fn check_schema(report: &Value) {
-    let text = fs::read_to_string(SCHEMA).expect("the schema is checked in; `cargo xtask schema` writes it");
-    let schema = serde_json::from_str(&text).expect("the schema is JSON");
+    let schema = serde_json::from_str(SCHEMA).expect("the schema is JSON");
     let validator = jsonschema::validator_for(&schema).expect("the schema is a schema");
     let errors: Vec<String> =
         validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
