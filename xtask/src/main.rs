@@ -5,11 +5,13 @@
 mod bench;
 mod build_ebpf;
 mod counts;
+mod dist;
 mod fixture;
 mod schema;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,10 @@ enum Task {
         kernel: String,
         kept: std::path::PathBuf,
     },
+    /// Build static programs of killtrace for x86_64 and aarch64, in target/dist
+    Dist(dist::Options),
+    /// Play the kill zoo on other kernels, in emulated machines
+    VmTest(vm::Options),
     /// Measure killtrace on this machine: start, verdict, load, idle
     Bench {
         /// The programs are built already (how it calls itself as root)
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::Fixture { name, recording } => fixture::run(&name, &recording),
         Task::ZooFixtures { kernel, kept } => fixture::zoo(&kernel, &kept),
+        Task::Dist(options) => dist::run(&options),
+        Task::VmTest(options) => vm::run(&options),
         Task::Bench { built } => bench::run(built),
     };
     match result {

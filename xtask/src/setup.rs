@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: installs what the tests need. Run twice, it does nothing the second time.
 
 mod ebpf;
+mod vm;
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +9,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{as_root, is_installed, output, root, run};
+use crate::shell::{as_root, is_installed, output, quiet_output, root, run};
 
 pub(crate) use ebpf::setup_ebpf;
+pub(crate) use vm::setup_vm;
 
 /// A program, the Debian package that has it, and what it is for.
 struct Need {
@@ -76,11 +78,40 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
 }
 
 /// Asks the package manager to look what there is; a new machine knows of nothing.
-fn update_package_lists() -> Result<()> {
+pub(crate) fn update_package_lists() -> Result<()> {
     if !is_installed("apt-get") {
         return Ok(());
     }
     run(as_root("apt-get")?.args(["update", "--quiet=2"]).stdin(Stdio::null()))
+}
+
+/// The system's package manager knows it, and could install it.
+pub(crate) fn is_packaged(package: &str) -> bool {
+    let policy = quiet_output(Command::new("apt-cache").args(["policy", package])).unwrap_or_default();
+    has_candidate(&policy)
+}
+
+fn has_candidate(policy: &str) -> bool {
+    let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+    candidate.is_some_and(|version| version != "(none)")
+}
+
+/// Makes packages for another processor known, as `package:arch`. Nothing is installed by that.
+///
+/// # Errors
+/// When the package manager refuses.
+pub(crate) fn add_architecture(debian: &str) -> Result<()> {
+    if !is_installed("dpkg") {
+        return Ok(());
+    }
+    let own = quiet_output(Command::new("dpkg").arg("--print-architecture"))?;
+    let foreign = quiet_output(Command::new("dpkg").arg("--print-foreign-architectures"))?;
+    if own.lines().chain(foreign.lines()).any(|known| known == debian) {
+        return Ok(());
+    }
+    println!("Telling dpkg that packages for {debian} may be used too");
+    run(as_root("dpkg")?.args(["--add-architecture", debian]))?;
+    update_package_lists()
 }
 
 fn check_node() -> Result<()> {
@@ -121,6 +152,13 @@ fn is_up_to_date(app: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_without_candidate_is_not_packaged() {
+        assert!(has_candidate("x:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1\n"));
+        assert!(!has_candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"));
+        assert!(!has_candidate(""));
+    }
 
     #[test]
     fn a_node_version_has_a_major_number() {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use super::{install_packages, update_package_lists};
+use super::{install_packages, is_packaged, update_package_lists};
 use crate::shell::{is_installed, quiet_output, run};
 
 /// The LLVM that the linker is built with has to read what the compiler's LLVM wrote.
@@ -75,27 +75,4 @@ fn has_nightly_with_source() -> bool {
     rustup.args(["component", "list", "--installed", "--toolchain", "nightly"]).stderr(Stdio::null());
     is_installed("rustup")
         && quiet_output(&mut rustup).is_ok_and(|list| list.lines().any(|line| line == "rust-src"))
-}
-
-/// The system's package manager knows it, and could install it.
-fn is_packaged(package: &str) -> bool {
-    let policy = quiet_output(Command::new("apt-cache").args(["policy", package])).unwrap_or_default();
-    has_candidate(&policy)
-}
-
-fn has_candidate(policy: &str) -> bool {
-    let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
-    candidate.is_some_and(|version| version != "(none)")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_without_candidate_is_not_packaged() {
-        assert!(has_candidate("x:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1\n"));
-        assert!(!has_candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"));
-        assert!(!has_candidate(""));
-    }
 }

@@ -1,0 +1,203 @@
+//! `cargo xtask vm-test`: the kill zoo on other kernels, in emulated machines.
+//!
+//! Each run boots a kernel once, with one of killtrace's backends, and plays all cases there. No KVM is needed: the
+//! machines are emulated, also those of another processor.
+
+mod cpio;
+mod guest;
+mod initramfs;
+mod kernel;
+mod matrix;
+mod packages;
+mod programs;
+mod results;
+mod summary;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use self::guest::{End, Ran, boot};
+use self::initramfs::Job;
+use self::matrix::Run;
+use self::programs::Programs;
+use self::results::Results;
+use self::summary::Row;
+use crate::setup::setup_vm;
+use crate::shell;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Kernels, or `KERNEL/BACKEND`; without any, the quick half of the matrix
+    kernels: Vec<String>,
+    /// All of the matrix
+    #[arg(long)]
+    all: bool,
+    /// Only cases with this in their name
+    #[arg(long, default_value = "")]
+    case: String,
+    /// Bring each case's recording and truth out of the guests, to DIR/KERNEL/BACKEND/CASE
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Run this in the guests' shell instead of the zoo, and show what it says
+    #[arg(long, value_name = "COMMAND", conflicts_with = "case")]
+    sh: Option<String>,
+    /// Only list the kernels and backends
+    #[arg(long)]
+    list: bool,
+}
+
+/// Plays the zoo on every kernel that was asked for.
+///
+/// # Errors
+/// When a case fails, a guest dies, or something that is needed cannot be had.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.list {
+        list();
+        return Ok(());
+    }
+    let runs = matrix::select(&options.kernels, options.all).map_err(|unknown| {
+        anyhow!("no kernel is called {unknown}; `cargo xtask vm-test --list` names them")
+    })?;
+    setup_vm(runs.iter().map(|run| run.kernel.arch))?;
+    let job = Job {
+        cases: &options.case,
+        keep: options.keep.is_some(),
+        command: options.sh.as_deref().unwrap_or_default(),
+    };
+    let mut programs = BTreeMap::new();
+    let mut rows = Vec::new();
+    for run in runs {
+        if let Some(reason) = run.backend.missing {
+            println!("\n== {}\nskipped: {}: {reason}", run.name(), run.name());
+            rows.push(Row::not_run(&run));
+            continue;
+        }
+        let arch = run.kernel.arch;
+        if !programs.contains_key(arch.name()) {
+            programs.insert(arch.name(), Programs::build(arch)?);
+        }
+        let image = kernel::image(run.kernel)?;
+        println!("\n== {} ({})", run.name(), image.display());
+        rows.push(play(&run, &image, &programs[arch.name()], &job, options.keep.as_deref())?);
+    }
+    summary::close(&rows)
+}
+
+fn list() {
+    for run in matrix::runs() {
+        let remark = match (run.backend.missing, run.is_quick()) {
+            (Some(reason), _) => format!("not yet: {reason}"),
+            (None, true) => "in the quick half".into(),
+            (None, false) => String::new(),
+        };
+        println!("{:36} {remark}", run.name());
+    }
+}
+
+/// One guest from boot to end.
+fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Option<&Path>) -> Result<Row> {
+    let dir = tempfile::Builder::new().prefix("guest").tempdir_in(packages::store())?;
+    let initramfs = initramfs::build(run, programs, job)?;
+    let mut results = Results::default();
+    let is_zoo = job.command.is_empty();
+    let ran = boot(run, image, &initramfs, dir.path(), &mut |news| {
+        for line in news.lines() {
+            match results.line(line) {
+                Some((case, verdict)) => println!("{} {case} ... {verdict}", run.name()),
+                None if !is_zoo => println!("{line}"),
+                None => {}
+            }
+        }
+    })?;
+    // The last line may have been cut short.
+    if let Some(rest) = ran.results.rsplit('\n').next().filter(|rest| !rest.is_empty()) {
+        let _ = results.line(rest);
+    }
+    if let Some((case, verdict)) = results.give_up() {
+        println!("{} {case} ... {verdict}", run.name());
+    }
+    let trouble = trouble(&ran, &results, is_zoo);
+    explain(run, &ran, &results, trouble.as_deref());
+    if let Some(keep) = keep {
+        bring_out(&ran.files, &keep.join(run.name()))?;
+    }
+    Ok(Row::new(run, &results, trouble, ran.took))
+}
+
+/// What went wrong beyond cases that failed.
+fn trouble(ran: &Ran, results: &Results, is_zoo: bool) -> Option<String> {
+    let panic = ran.console.lines().find_map(|line| line.split_once("Kernel panic").map(|(_, why)| why));
+    match (&ran.end, results.ended, panic) {
+        (_, None, Some(why)) => Some(format!("the guest's kernel panicked{why}")),
+        (End::Silent(time), ..) => Some(format!("the guest said nothing for {} s", time.as_secs())),
+        (End::TooLong(time), ..) => Some(format!("the guest ran for {} min", time.as_secs() / 60)),
+        (End::Off(_), None, _) if results.up.is_none() => Some("the guest did not come up".into()),
+        (End::Off(_), None, _) => Some("the guest ended in the middle".into()),
+        (End::Off(_), Some(code), _) if code != 0 && results.explanations().next().is_none() => {
+            Some(format!("the tests ended with exit code {code}"))
+        }
+        (End::Off(_), Some(_), _) if is_zoo && results.cases.is_empty() => Some("no case ran".into()),
+        (End::Off(_), Some(_), _) => None,
+    }
+}
+
+/// Says what is known of whatever went wrong.
+fn explain(run: &Run, ran: &Ran, results: &Results, trouble: Option<&str>) {
+    for skipped in &results.skipped {
+        println!("skipped: {} {skipped}", run.name());
+    }
+    for (case, verdict, why) in results.explanations() {
+        println!("\n---- {} {case} {verdict} ----\n{}", run.name(), why.trim_end());
+    }
+    let Some(trouble) = trouble else { return };
+    println!("\n---- {}: {trouble} ----", run.name());
+    print!("{}", tail(results.stray(), 20));
+    println!("---- the end of its console ----");
+    print!("{}", tail(&ran.console, 40));
+    if let End::Off(status) = ran.end
+        && !status.success()
+    {
+        println!("QEMU ended with {status}");
+    }
+}
+
+/// The last lines, safe to print.
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    let last = &all[all.len().saturating_sub(lines)..];
+    last.iter().flat_map(|line| line.chars().filter(|c| !c.is_control()).chain(['\n'])).collect()
+}
+
+/// Unpacks what the guest kept.
+fn bring_out(archive: &Path, to: &Path) -> Result<()> {
+    if fs::metadata(archive).map_or(0, |meta| meta.len()) == 0 {
+        bail!("the guest left no files");
+    }
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    shell::run(
+        Command::new("tar")
+            .arg("--extract")
+            .arg("--gzip")
+            .arg("--file")
+            .arg(archive)
+            .arg("--directory")
+            .arg(to),
+    )?;
+    println!("kept: {}", to.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_of_a_console_is_plain_text() {
+        assert_eq!(tail("a\nb\x1b[31m\nc", 2), "b[31m\nc\n");
+        assert_eq!(tail("", 2), "");
+    }
+}
