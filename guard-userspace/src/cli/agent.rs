@@ -221,8 +221,9 @@ impl Agent {
         if settling {
             self.batch.push(event(now_ns, Fact::Tick));
         }
-        // Stable: events of one CPU are in order already, and equal times must not swap them.
-        self.batch.sort_by_key(|event| event.t_ns);
+        // Stable: events of one CPU are in order already, and equal times must not swap them. A loss is told when
+        // the counters are read, and is of the time before: no death of this batch may be answered without it.
+        self.batch.sort_by_key(|event| (!matches!(event.fact, Fact::Lost { .. }), event.t_ns));
         self.pass_on();
         drained?;
         if self.waiting && found {

@@ -4,7 +4,7 @@ use crate::model::event::{Call, WaitStatus};
 use crate::model::report::Confidence;
 use crate::model::signal::{Signo, code};
 
-use super::process::{Ending, ProcId, Process, SignalRun};
+use super::process::{Ending, Handled, ProcId, Process, SignalRun};
 use super::table::Table;
 
 /// How far the exit status is known.
@@ -42,7 +42,7 @@ pub struct Case<'a> {
 }
 
 /// A handler that leaves has this long after the request; later, the exit counts as its own doing.
-const STOP_WINDOW_NS: u64 = 30_000_000_000;
+pub(super) const STOP_WINDOW_NS: u64 = 30_000_000_000;
 /// SIGHUP often means "reload", so it has less.
 const HANGUP_WINDOW_NS: u64 = 5_000_000_000;
 /// Requests this close before the end are one story, told from its first.
@@ -147,7 +147,8 @@ impl<'a> Case<'a> {
         // A handler that repeats the signal, or kills its own process to be done with it: what made the
         // handler run is the cause. A fault handler (a crash reporter) does the same with a fault.
         let prompt = history.runs.iter().rev().find(|earlier| {
-            earlier.handled > 0
+            (earlier.handled > 0 || self.consumed(earlier))
+                && earlier.result.queued()
                 && (earlier.signo == run.signo
                     || (run.signo == Signo::KILL && stop_window(earlier.signo).is_some()))
                 && earlier.first.t_ns <= run.first.t_ns
@@ -158,7 +159,7 @@ impl<'a> Case<'a> {
             Some(prompt) => Decisive {
                 run: prompt,
                 graceful: !(prompt.signo.is_fault() && prompt.code > code::SI_USER),
-                confidence: Confidence::Certain,
+                confidence: if prompt.handled > 0 { Confidence::Certain } else { Confidence::Likely },
                 reraised: Some(run),
             },
             None => certain,
@@ -192,18 +193,32 @@ impl<'a> Case<'a> {
         Some(Decisive { run, graceful: true, confidence, reraised: None })
     }
 
-    /// A handler took a request to stop that nobody was seen to make.
+    /// A handler took a request to stop that nobody was seen to make, and the process left by its own act.
     #[must_use]
-    pub fn asked_by_nobody_seen(&self) -> bool {
-        self.victim.history.unexplained.is_some_and(|(at, signo)| {
-            stop_window(signo).is_some_and(|window| self.ending.at.t_ns.saturating_sub(at.t_ns) < window)
+    pub fn unexplained(&self) -> Option<&'a Handled> {
+        let repeated = match self.decisive {
+            Some(decisive) if !decisive.graceful && self.own(decisive.run) => Some(decisive.run.signo),
+            Some(decisive) if !decisive.graceful => return None,
+            _ => None,
+        };
+        self.victim.history.unexplained.iter().find(|handled| {
+            let window = match stop_window(handled.signo) {
+                Some(window) => window,
+                None if repeated == Some(handled.signo) => STOP_WINDOW_NS,
+                None => return false,
+            };
+            self.ending.at.t_ns.saturating_sub(handled.at.t_ns) < window
         })
     }
 
-    /// Queued, never delivered, and no longer pending when the process ended: it was waited for.
+    /// Queued, never seen to be delivered, and no longer pending when the process ended: it was waited for, or the
+    /// delivery was lost. While one waits, no other of its kind is queued (kernel/signal.c, `legacy_queue`).
     fn consumed(&self, run: &SignalRun) -> bool {
-        let bit = 1u64 << (run.signo.0 - 1).clamp(0, 63);
-        self.ending.pending.is_some_and(|pending| pending & bit == 0)
+        let later = |other: &SignalRun| {
+            other.signo == run.signo && other.result.queued() && other.first.t_ns > run.first.t_ns
+        };
+        self.ending.pending.is_some_and(|pending| pending & run.signo.bit() == 0)
+            || (!run.signo.is_real_time() && self.victim.history.runs.iter().any(later))
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::model::event::{CgroupMemory, MachineMemory, SignalResult};
 use crate::model::header::Header;
 use crate::model::report::{
-    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus, Kind,
-    Oom, OomScope, OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
+    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Context, Death, ExitStatus, Oom, OomScope,
+    OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
 };
 use crate::model::signal::{DefaultAction, Signo};
 use crate::model::time::Timestamp;
@@ -15,14 +15,12 @@ use crate::model::unit;
 use super::actors;
 use super::case::Case;
 use super::causes::{CAUSES, Finding};
-use super::losses::Losses;
 use super::oom_log::OomLog;
 use super::process::{ProcId, Process, SignalRun};
 use super::sentence;
 use super::story::{Story, Teller};
 use super::table::Table;
 use super::timeline::reference;
-use crate::model::units;
 
 /// What surrounds a death, read when it happened.
 #[derive(Clone, Debug, Default)]
@@ -41,15 +39,13 @@ pub struct Scene<'a> {
     pub surroundings: &'a Surroundings,
     /// The kernel log's line for this victim's OOM kill.
     pub oom_log: Option<&'a OomLog>,
-    pub losses: &'a Losses,
 }
 
 /// Answers for one death. `None` while the process lives.
 #[must_use]
 pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, Story)> {
     let table = scene.teller.table;
-    let (case, mut story) = scene.teller.tell(victim)?;
-    let gaps = doubt(scene, &case, &mut story.finding);
+    let (case, story) = scene.teller.tell(victim)?;
     let oom = story.finding.oom.map(|_| oom(scene, &case, &story));
     let summary = sentence::sentence(table, &case, &story, oom.as_ref());
     let mut ruled_out = ruled_out(&case, &story.finding);
@@ -89,32 +85,9 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
         context: context(scene, &case),
         aftermath: Aftermath { also_died: Vec::new(), survivors: survivors(scene, victim) },
         advice: super::advice::advice(scene, &case, &story),
-        gaps,
+        gaps: story.gaps.clone(),
     };
     Some((death, story))
-}
-
-/// Lowers the confidence where events were lost, and says what could not be seen.
-fn doubt(scene: &Scene<'_>, case: &Case<'_>, finding: &mut Finding) -> Vec<String> {
-    let mut gaps = Vec::new();
-    let from = case.decisive.map_or(case.ending.at.t_ns, |decisive| decisive.run.first.t_ns);
-    let lost = scene.losses.between(from.min(case.ending.at.t_ns), case.ending.at.t_ns);
-    if lost > 0 {
-        finding.confidence = finding.confidence.min(Confidence::Likely);
-        gaps.push(format!("{} lost around this death", units::counted(lost, "event was", "events were")));
-    }
-    if case.victim.history.forgotten > 0 && case.decisive.is_none() {
-        gaps.push("it received so many different signals that the oldest were forgotten".to_owned());
-    }
-    if let Some((_, signo)) = case.victim.history.unexplained.filter(|_| case.decisive.is_none()) {
-        gaps.push(format!("it handled a {signo} whose sender was not seen"));
-    }
-    if case.victim.born.is_none() && finding.kind == Kind::Unknown {
-        gaps.push(
-            "it was already running when watching began: what was sent to it before was not seen".to_owned(),
-        );
-    }
-    gaps
 }
 
 /// What `waitpid` would report, as far as it is known.
@@ -209,6 +182,9 @@ fn sender(table: &Table, finding: &Finding, run: &SignalRun) -> Sender {
 
 fn chain(story: &Story, wall: impl Fn(u64) -> Timestamp) -> Vec<ChainStep> {
     let mut steps = story.steps.clone();
+    // The end is last, even if another CPU stamped what led to it a little later.
+    let end = steps.last().map_or(0, |step| step.at.t_ns);
+    steps.iter_mut().for_each(|step| step.at.t_ns = step.at.t_ns.min(end));
     steps.sort_by_key(|step| step.at.t_ns);
     let mut before: Option<u64> = None;
     steps
@@ -258,8 +234,7 @@ fn why_not(case: &Case<'_>, run: &SignalRun, handled: bool) -> &'static str {
             && run.first.t_ns >= decisive.run.last.t_ns
             && run.first.id != decisive.run.first.id
     });
-    let pending =
-        case.ending.pending.is_some_and(|pending| pending & (1 << (run.signo.0 - 1).clamp(0, 63)) != 0);
+    let pending = case.ending.pending.is_some_and(|pending| pending & run.signo.bit() != 0);
     match run.result {
         _ if handled => "a handler took it",
         SignalResult::OverflowFail => "the queue was full, so it was not sent",

@@ -6,9 +6,13 @@ mod advice;
 pub mod case;
 pub mod causes;
 pub mod death;
+pub mod doubt;
 mod gather;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
 pub mod losses;
 pub mod oom_log;
+mod order;
 mod patterns;
 pub mod process;
 #[cfg(test)]
@@ -36,9 +40,10 @@ use acts::Acts;
 use death::Surroundings;
 use losses::Losses;
 use oom_log::OomLogs;
+use order::Order;
 use process::{Mark, ProcId};
 use table::{Change, Table};
-use timeline::{Timeline, reference};
+use timeline::Timeline;
 
 /// Reads a stream of events and answers for every death in a watched tree.
 #[derive(Debug)]
@@ -49,7 +54,10 @@ pub struct Explainer {
     acts: Acts,
     timeline: Timeline,
     losses: Losses,
+    order: Order,
     now_ns: u64,
+    /// Whatever the kernel did before has been read, but for what a CPU hands over late.
+    read_ns: u64,
     events: u64,
     roots_seen: u64,
     pending: VecDeque<Pending>,
@@ -103,7 +111,9 @@ impl Explainer {
             acts: Acts::default(),
             timeline: Timeline::default(),
             losses: Losses::default(),
+            order: Order::default(),
             now_ns: 0,
+            read_ns: 0,
             events: 0,
             roots_seen: 0,
             pending: VecDeque::new(),
@@ -121,6 +131,14 @@ impl Explainer {
         self.now_ns = self.now_ns.max(event.t_ns);
         if event.cpu.is_some() {
             self.events += 1;
+        }
+        if !self.order.admits(event) {
+            self.losses.note(event.t_ns, 1);
+            return;
+        }
+        // An answer from /proc is stamped when it is read, which may be long after the buffers were.
+        if event.cpu.is_some() || event.fact == Fact::Tick {
+            self.read_ns = self.read_ns.max(event.t_ns);
         }
         match &event.fact {
             Fact::Seeded { .. } => {
@@ -152,36 +170,39 @@ impl Explainer {
             Fact::ProcessGone { tgid } => self.answered(*tgid),
             _ => {}
         }
-        self.settle(self.now_ns);
+        self.settle(self.read_ns);
     }
 
     fn react(&mut self, event: &Event, change: Change) {
         match change {
             Change::Born(id) => {
-                if let Some(child) = self.table.get(id).filter(|child| child.tree.is_some()) {
+                if let Some((child, tree)) = self.table.get(id).and_then(|child| Some((child, child.tree?))) {
                     self.timeline.fork(child, &self.table);
+                    self.adopt_descendants(id, tree);
                 }
             }
-            Change::Changed(id) | Change::Moved(id) => self.changed(id, &event.fact),
-            Change::Signalled(id) => self.signalled(id),
-            Change::OomMarked(id) => self.oom_marked(id, event),
+            Change::Changed(id) | Change::Moved(id) => self.changed(id, event),
+            Change::Signalled(id, run) => self.signalled(id, run),
+            Change::OomMarked(id) => self.oom_marked(id),
             Change::Died(id) => self.died(id),
             Change::Nothing => {}
         }
     }
 
-    fn changed(&mut self, id: ProcId, fact: &Fact) {
+    fn changed(&mut self, id: ProcId, event: &Event) {
         let Some(process) = self.table.get(id) else { return };
         if self.table.is_own(process) {
             return;
         }
+        let fact = &event.fact;
         let (is_exec, moved) = (matches!(fact, Fact::Exec(_)), matches!(fact, Fact::CgroupAttach { .. }));
+        // Another CPU may have handed over its end already.
+        let lived = process.ending.is_none_or(|ending| !ending.assumed && event.t_ns <= ending.at.t_ns);
         // A fork has its parent's name and arguments until it execs: a double, not another root.
         let parent = process.parent.and_then(|parent| self.table.get(parent));
         let double =
             process.born.is_some() && process.exec.is_none() && parent.is_some_and(|parent| parent.root);
-        let matched =
-            !process.root && !double && process.alive() && self.selectors.matches(&process.subject());
+        let matched = !process.root && !double && lived && self.selectors.matches(&process.subject());
         if matched {
             self.roots_seen += 1;
             let tree = process.tree.unwrap_or(id);
@@ -190,6 +211,7 @@ impl Explainer {
                 process.tree = Some(tree);
             }
             self.adopt_descendants(id, tree);
+            self.died(id);
         }
         let Some(process) = self.table.get(id) else { return };
         if process.tree.is_some() && is_exec {
@@ -233,9 +255,9 @@ impl Explainer {
         }
     }
 
-    fn signalled(&mut self, id: ProcId) {
+    fn signalled(&mut self, id: ProcId, run: usize) {
         let Some(process) = self.table.get(id) else { return };
-        let Some(run) = process.history.runs.back() else { return };
+        let Some(run) = process.history.runs.get(run) else { return };
         self.acts.note(id, run);
         if process.tree.is_none() || run.count > 1 {
             return;
@@ -256,17 +278,10 @@ impl Explainer {
         }
     }
 
-    fn oom_marked(&mut self, id: ProcId, event: &Event) {
+    fn oom_marked(&mut self, id: ProcId) {
         let Some(process) = self.table.get(id) else { return };
-        let allocating_task = process
-            .history
-            .oom
-            .and_then(|mark| mark.current)
-            .and_then(|id| self.table.get(id))
-            .map(reference);
         if process.tree.is_some() {
-            let what = What::OomVictim { process: reference(process), allocating_task };
-            self.timeline.add(Mark { id: event.id, t_ns: event.t_ns }, what);
+            self.timeline.oom_victim(process, &self.table);
             let cgroups = process.image.cgroups.as_deref().cloned();
             self.wants.extend(cgroups.map(Want::CgroupMemory));
         }

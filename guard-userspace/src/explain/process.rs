@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::model::event::{
-    Cgroups, Deliver, Disposition, Exec, OomVictim, ProcessFacts, SignalResult, Syscall, Taskstats,
-    WaitStatus,
+    Cgroups, Deliver, Disposition, Exec, OomVictim, ProcessFacts, SignalMasks, SignalResult, Syscall,
+    Taskstats, WaitStatus,
 };
 use crate::model::select::{self, Subject};
 use crate::model::signal::{Signo, code};
@@ -35,6 +35,22 @@ pub struct Image {
     pub sid: Option<u32>,
     /// `Some("")` is "has no terminal".
     pub tty: Option<Rc<str>>,
+}
+
+impl Image {
+    /// Takes over from a parent what nothing else has told.
+    pub(super) fn inherit(&mut self, parent: Image) {
+        let Image { exe, cmdline, cwd, uid, cgroups, oom_score_adj, pgid, sid, tty } = parent;
+        self.exe = self.exe.take().or(exe);
+        self.cmdline = self.cmdline.take().or(cmdline);
+        self.cwd = self.cwd.take().or(cwd);
+        self.uid = self.uid.or(uid);
+        self.cgroups = self.cgroups.take().or(cgroups);
+        self.oom_score_adj = self.oom_score_adj.or(oom_score_adj);
+        self.pgid = self.pgid.or(pgid);
+        self.sid = self.sid.or(sid);
+        self.tty = self.tty.take().or(tty);
+    }
 }
 
 /// How the end of a process was seen.
@@ -76,7 +92,8 @@ pub struct SignalRun {
 impl SignalRun {
     /// One more of the same kind, from the same sender by the same call.
     fn continues(&self, other: &SignalRun) -> bool {
-        self.signo == other.signo
+        other.first.t_ns >= self.last.t_ns
+            && self.signo == other.signo
             && self.code == other.code
             && self.group == other.group
             && self.result == other.result
@@ -109,18 +126,41 @@ pub struct Taken {
 }
 
 /// What was done to a process, bounded.
+///
+/// Each CPU hands over its own events, so a signal may be heard of after what it led to. Time decides what came
+/// first, not arrival.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    /// In time order.
     pub runs: VecDeque<SignalRun>,
     /// Runs that were dropped to stay bounded.
     pub forgotten: u64,
-    /// Deliveries with the default action, last first matters: a process takes few of them.
+    /// The first delivery with the default action.
     pub taken: Option<Taken>,
     pub oom: Option<OomMark>,
-    /// A handler took a signal that was not seen to be generated: before watching began, or it was lost.
-    pub unexplained: Option<(Mark, Signo)>,
+    /// Signals that a handler took and that were not seen to be generated: before watching began, or it was lost.
+    pub unexplained: VecDeque<Handled>,
     /// Exit status as told by SIGCHLD's code: `(code, when)`.
     pub child_code: Option<i32>,
+}
+
+/// A handler took a signal.
+#[derive(Clone, Copy, Debug)]
+pub struct Handled {
+    pub at: Mark,
+    pub tid: u32,
+    pub signo: Signo,
+}
+
+impl Handled {
+    /// It can have been one of these.
+    fn is_of(&self, run: &SignalRun) -> bool {
+        run.signo == self.signo
+            && run.result.queued()
+            && !run.all_handled()
+            && (run.group || run.target_tid == self.tid)
+            && run.first.t_ns <= self.at.t_ns
+    }
 }
 
 /// The OOM killer marked this process.
@@ -138,15 +178,21 @@ impl History {
     /// How many runs are kept for a process nobody watches, and for one that is watched.
     const RUNS: usize = 16;
     const WATCHED_RUNS: usize = 64;
+    const UNEXPLAINED: usize = 8;
 
-    pub(super) fn push(&mut self, run: SignalRun, watched: bool) {
-        if let Some(last) = self.runs.back_mut()
-            && last.continues(&run)
+    /// Adds one signal; returns which run it has become part of.
+    pub(super) fn push(&mut self, mut run: SignalRun, watched: bool) -> usize {
+        let place = self.runs.partition_point(|known| known.first.t_ns <= run.first.t_ns);
+        let handled = self.unexplained.iter().position(|handled| handled.is_of(&run));
+        run.handled = u64::from(handled.and_then(|index| self.unexplained.remove(index)).is_some());
+        if let Some(before) = place.checked_sub(1)
+            && let Some(last) = self.runs.get_mut(before).filter(|last| last.continues(&run))
         {
             last.count += 1;
+            last.handled += run.handled;
             last.last = run.last;
             last.syscall = run.syscall;
-            return;
+            return before;
         }
         let limit = if watched { Self::WATCHED_RUNS } else { Self::RUNS };
         if self.runs.len() >= limit {
@@ -155,28 +201,31 @@ impl History {
             self.runs.remove(spare.unwrap_or(0));
             self.forgotten += 1;
         }
-        self.runs.push_back(run);
+        let place = self.runs.partition_point(|known| known.first.t_ns <= run.first.t_ns);
+        self.runs.insert(place, run);
+        place
     }
 
     pub(super) fn deliver(&mut self, at: Mark, tid: u32, deliver: &Deliver) {
         let signo = Signo(deliver.signo);
         match deliver.disposition {
             Disposition::Handler => {
-                let taken = self.runs.iter_mut().rev().find(|run| {
-                    run.signo == signo
-                        && run.result.queued()
-                        && !run.all_handled()
-                        && (run.group || run.target_tid == tid)
-                });
-                match taken {
+                let handled = Handled { at, tid, signo };
+                match self.runs.iter_mut().rev().find(|run| handled.is_of(run)) {
                     Some(run) => run.handled += 1,
-                    None => self.unexplained = Some((at, signo)),
+                    None => {
+                        if self.unexplained.len() == Self::UNEXPLAINED {
+                            self.unexplained.pop_front();
+                        }
+                        self.unexplained.push_back(handled);
+                    }
                 }
             }
             Disposition::Default => {
                 // Siblings of a dying thread each take a 9 of their own; the first fatal one is the truth,
                 // unless what came before did not end the process (stop, continue).
-                if signo.is_fatal_by_default() && self.taken.is_none() {
+                let first = self.taken.is_none_or(|taken| at.t_ns < taken.at.t_ns);
+                if signo.is_fatal_by_default() && first {
                     self.taken = Some(Taken { at, tid, signo, code: deliver.code });
                 }
             }
@@ -212,6 +261,8 @@ pub struct Process {
     pub listening: BTreeSet<u16>,
     /// Everything that /proc tells has been read.
     pub read: bool,
+    /// What it did with signals when watching began.
+    pub masks: Option<SignalMasks>,
     /// Root of the watched tree it belongs to.
     pub tree: Option<ProcId>,
     /// It matched a selector itself.
@@ -245,6 +296,7 @@ impl Process {
             peak_rss_bytes: None,
             listening: BTreeSet::new(),
             read: false,
+            masks: None,
             tree: None,
             root: false,
             history: History::default(),
@@ -341,6 +393,7 @@ impl Process {
             self.listening = ports.iter().copied().collect();
         }
         self.threads.extend(&facts.threads);
+        self.masks = self.masks.or(facts.signals.filter(|_| facts.seeded));
         self.read |= facts.cwd.is_some() || facts.oom_score_adj.is_some();
     }
 

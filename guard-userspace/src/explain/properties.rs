@@ -1,5 +1,10 @@
 //! What must hold however the stream is damaged: no panic, and never a sure answer that is wrong.
 
+mod disturb;
+mod found;
+mod sample;
+mod streams;
+
 use proptest::prelude::*;
 
 use crate::model::event::{Call, SignalResult};

@@ -19,7 +19,7 @@ use super::Explainer;
 pub(crate) const MS: u64 = 1_000_000;
 
 /// A stream under construction. Each event comes a millisecond after the one before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub events: Vec<Event>,
     pub header: Header,

@@ -6,6 +6,7 @@ use crate::model::want::Want;
 
 use super::case::Case;
 use super::death::{self, Scene};
+use super::doubt::Doubt;
 use super::process::ProcId;
 use super::story::{self, Teller};
 use super::{Explainer, Pending, Told};
@@ -63,7 +64,6 @@ impl Explainer {
             teller: self.teller(),
             surroundings: &pending.surroundings,
             oom_log,
-            losses: &self.losses,
         };
         let Some((death, story)) = death::answer(&scene, victim, self.next_death) else { return };
         self.show(&story);
@@ -95,6 +95,9 @@ impl Explainer {
             for run in process.history.runs.iter().filter(|run| story.evidence.contains(&run.first.id)) {
                 self.timeline.signal(process, run, &self.table);
             }
+            if process.history.oom.is_some_and(|mark| story.evidence.contains(&mark.at.id)) {
+                self.timeline.oom_victim(process, &self.table);
+            }
             let ended = process.ending.is_some_and(|ending| story.evidence.contains(&ending.at.id));
             if let (true, Some(case)) = (ended, Case::new(&self.table, process)) {
                 self.timeline.exit(process, death::exit_status(&case));
@@ -103,6 +106,7 @@ impl Explainer {
     }
 
     fn teller(&self) -> Teller<'_> {
-        Teller { table: &self.table, acts: &self.acts }
+        let doubt = Doubt { losses: &self.losses, since_ns: self.header.since_ns() };
+        Teller { table: &self.table, acts: &self.acts, doubt }
     }
 }

@@ -8,6 +8,7 @@ use super::actors;
 use super::acts::Acts;
 use super::case::Case;
 use super::causes::{self, Finding};
+use super::doubt::Doubt;
 use super::process::{Mark, ProcId, Process, SignalRun};
 use super::table::Table;
 use super::words::{self, short};
@@ -38,6 +39,8 @@ pub struct Story {
     pub act_at: Option<Mark>,
     /// The act that ended it and others, by its first event.
     pub shared_act: Option<u64>,
+    /// What was missed or could not be seen, and bears on it.
+    pub gaps: Vec<String>,
 }
 
 /// What a story is told from.
@@ -45,12 +48,13 @@ pub struct Story {
 pub struct Teller<'a> {
     pub table: &'a Table,
     pub acts: &'a Acts,
+    pub doubt: Doubt<'a>,
 }
 
 /// Longest chain of deaths that is followed back.
 const DEPTH: usize = 8;
 /// A wrapper passes a signal on within this time.
-const FORWARD_NS: u64 = 1_000_000_000;
+pub(super) const FORWARD_NS: u64 = 1_000_000_000;
 
 impl<'a> Teller<'a> {
     /// Tells how `victim` died; `None` while it lives.
@@ -61,8 +65,9 @@ impl<'a> Teller<'a> {
 
     fn tell_to_depth(&self, victim: &'a Process, depth: usize) -> Option<(Case<'a>, Story)> {
         let case = Case::new(self.table, victim)?;
-        let finding = causes::examine(&case);
-        let mut story = Story::new(finding, victim.id);
+        let mut finding = causes::examine(&case);
+        let gaps = self.doubt.cast(&case, &mut finding);
+        let mut story = Story { gaps, ..Story::new(finding, victim.id) };
         let direct = story.finding.clone();
         self.go_back(&case, &mut story, depth);
         if let Some(decisive) = case.decisive {
@@ -254,6 +259,7 @@ impl Story {
             cast: BTreeSet::from([victim]),
             act_at: None,
             shared_act: None,
+            gaps: Vec::new(),
         }
     }
 
@@ -271,6 +277,11 @@ impl Story {
         self.act_at = before.act_at;
         self.evidence.extend(before.evidence);
         self.cast.extend(before.cast);
+        for gap in before.gaps {
+            if !self.gaps.contains(&gap) {
+                self.gaps.push(gap);
+            }
+        }
         let confidence = before.finding.confidence.max(Confidence::Likely);
         self.finding.confidence = self.finding.confidence.min(confidence);
     }

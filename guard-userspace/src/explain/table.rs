@@ -39,8 +39,8 @@ pub enum Change {
     Changed(ProcId),
     /// A process was moved to another cgroup.
     Moved(ProcId),
-    /// A signal was generated for a process.
-    Signalled(ProcId),
+    /// A signal was generated for a process: the index of its run.
+    Signalled(ProcId, usize),
     /// The OOM killer marked a process.
     OomMarked(ProcId),
     /// A process ended.
@@ -258,9 +258,11 @@ impl Table {
         let target = signal.target_tgid.unwrap_or(signal.target_tid);
         let known = self.by_tid(target).or_else(|| self.by_tid(signal.target_tid));
         let id = known.unwrap_or_else(|| self.insert(target, signal.target_comm.unwrap_or_default()));
-        let exiting = current.is_some_and(|current| {
-            current.exiting.unwrap_or_else(|| sender.and_then(|id| self.get(id)).is_some_and(|p| !p.alive()))
-        });
+        let sender_ended = || {
+            let ending = sender.and_then(|id| self.get(id)).and_then(|process| process.ending);
+            ending.is_some_and(|ending| ending.at.t_ns <= at.t_ns)
+        };
+        let exiting = current.is_some_and(|current| current.exiting.unwrap_or_else(sender_ended));
         let run = SignalRun {
             first: at,
             last: at,
@@ -277,10 +279,8 @@ impl Table {
             current_exiting: exiting,
             handled: 0,
         };
-        if let Some(process) = self.get_mut(id) {
-            let watched = process.tree.is_some();
-            process.history.push(run, watched);
-        }
-        Change::Signalled(id)
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        let watched = process.tree.is_some();
+        Change::Signalled(id, process.history.push(run, watched))
     }
 }

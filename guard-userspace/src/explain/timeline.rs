@@ -56,6 +56,12 @@ impl Timeline {
         self.add(run.first, signal_entry(target, run, table));
     }
 
+    pub fn oom_victim(&mut self, process: &Process, table: &Table) {
+        let Some(mark) = process.history.oom else { return };
+        let allocating_task = mark.current.and_then(|id| table.get(id)).map(reference);
+        self.add(mark.at, What::OomVictim { process: reference(process), allocating_task });
+    }
+
     pub fn exit(&mut self, process: &Process, exit: ExitStatus) {
         if let Some(ending) = process.ending {
             self.add(ending.at, What::Exit { process: reference(process), exit });

@@ -30,6 +30,12 @@ impl Header {
     /// Name and version of the recording format.
     pub const SCHEMA: &str = "killtrace.events/1";
 
+    /// When watching began, on CLOCK_BOOTTIME.
+    #[must_use]
+    pub fn since_ns(&self) -> u64 {
+        u64::try_from(self.started_at.0.saturating_sub(self.wall_minus_boottime_ns)).unwrap_or(0)
+    }
+
     /// The wall-clock time of a CLOCK_BOOTTIME moment.
     #[must_use]
     pub fn wall(&self, t_ns: u64) -> Timestamp {

@@ -137,6 +137,13 @@ impl Signo {
             .map_or(Terminate, |known| known.1)
     }
 
+    /// Its place in a set of signals as /proc and the kernel show one; 0 for what is no signal.
+    #[must_use]
+    pub fn bit(self) -> u64 {
+        let place = u32::try_from(self.0).ok().and_then(|signo| signo.checked_sub(1));
+        place.and_then(|place| 1u64.checked_shl(place)).unwrap_or(0)
+    }
+
     /// Ends a process that has not said otherwise.
     #[must_use]
     pub fn is_fatal_by_default(self) -> bool {

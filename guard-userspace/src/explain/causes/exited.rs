@@ -21,7 +21,7 @@ impl Cause for Exited {
             return None;
         }
         let finding = Finding { kernel: false, ..Finding::kernel(Kind::Exited) }.mechanism(Mechanism::None);
-        Some(if case.exit_code().is_some() && !case.asked_by_nobody_seen() {
+        Some(if case.exit_code().is_some() {
             finding
         } else {
             // SIGCHLD alone: up to 6.12 it says "exited" when the leader had left before a fatal signal.

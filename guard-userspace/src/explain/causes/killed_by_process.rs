@@ -27,7 +27,7 @@ impl Cause for KilledByProcess {
     fn ruled_out(&self, case: &Case<'_>) -> Option<String> {
         let from_others = case.victim.history.runs.iter().any(|run| run.current != Some(case.victim.id));
         let history = &case.victim.history;
-        (!from_others && history.forgotten == 0 && history.unexplained.is_none())
+        (!from_others && history.forgotten == 0 && history.unexplained.is_empty())
             .then(|| "no other process sent it a signal".to_owned())
     }
 }

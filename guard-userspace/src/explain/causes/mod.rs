@@ -149,6 +149,9 @@ pub fn examine(case: &Case<'_>) -> Finding {
     if let Some(decisive) = case.decisive {
         finding.confidence = finding.confidence.min(decisive.confidence);
     }
+    if case.unexplained().is_some() {
+        finding = finding.likely();
+    }
     finding
 }
 

@@ -6,7 +6,7 @@ use crate::model::event::{Current, Exec, Exit, Fork, ProcessFacts};
 use crate::model::text::Comm;
 
 use super::{CLONE_VM, Change, Table};
-use crate::explain::process::{Ending, Mark, ProcId};
+use crate::explain::process::{Ending, Mark, ProcId, Process};
 
 impl Table {
     pub(super) fn fork(&mut self, at: Mark, current: Option<Current>, fork: &Fork) -> Change {
@@ -21,16 +21,11 @@ impl Table {
             }
             return Change::Nothing;
         }
-        // Seeding may have read the child from /proc before its birth was drained.
-        if let Some(known) = self.by_tid(fork.child_tgid).and_then(|id| self.get_mut(id))
-            && known.alive()
-            && known.born.is_none()
-            && same_start(known.start_ns, fork.start_boottime_ns)
-        {
-            known.born = Some(at);
-            return Change::Nothing;
-        }
         let parent = fork.ppid.and_then(|ppid| self.by_tid(ppid)).or(creator);
+        if let Some(known) = self.by_tid(fork.child_tgid).filter(|&id| self.is_birth_of(id, at, fork)) {
+            return self.born_late(known, parent, at, fork);
+        }
+        self.supersede(at, fork.child_tgid);
         let (comm, image, tree) = match parent.and_then(|id| self.get(id)) {
             Some(parent) => (parent.comm, parent.image.clone(), parent.tree),
             None => (current.and_then(|current| current.comm).unwrap_or_default(), Default::default(), None),
@@ -52,6 +47,67 @@ impl Table {
         Change::Born(id)
     }
 
+    /// Whether it is the birth of one that is known already: it was read from /proc, or acted on another CPU, before
+    /// its birth was drained.
+    fn is_birth_of(&self, id: ProcId, at: Mark, fork: &Fork) -> bool {
+        self.get(id).is_some_and(|known| {
+            known.born.is_none()
+                && same_start(known.start_ns, fork.start_boottime_ns)
+                // A pid is given again only after its end.
+                && known.ending.is_none_or(|ending| at.t_ns <= ending.at.t_ns)
+        })
+    }
+
+    fn born_late(&mut self, id: ProcId, parent: Option<ProcId>, at: Mark, fork: &Fork) -> Change {
+        let Some(child) = self.get_mut(id) else { return Change::Nothing };
+        child.born = Some(at);
+        child.start_ns = child.start_ns.or(fork.start_boottime_ns);
+        child.ns_tgid = child.ns_tgid.or(fork.ns_tgid);
+        child.shares_memory = child.exec.is_none() && fork.clone_flags & CLONE_VM != 0;
+        child.ppid = child.ppid.or(fork.ppid);
+        parent.map_or(Change::Nothing, |parent| self.join(id, parent))
+    }
+
+    /// Makes a process that was known before its parent was a child of it.
+    fn join(&mut self, id: ProcId, parent: ProcId) -> Change {
+        if parent == id || self.is_ancestor(id, parent) {
+            return Change::Nothing;
+        }
+        let Some(origin) = self.get(parent) else { return Change::Nothing };
+        let (tree, mut image) = (origin.tree, origin.image.clone());
+        let Some(child) = self.get_mut(id) else { return Change::Nothing };
+        if child.parent.is_some_and(|known| known != parent) {
+            return Change::Nothing;
+        }
+        if child.exec.is_some() {
+            // Its program is its own.
+            (image.exe, image.cmdline) = (None, None);
+        }
+        child.parent = Some(parent);
+        child.image.inherit(image);
+        let joins = child.tree.is_none() && tree.is_some();
+        child.tree = child.tree.or(tree);
+        let ended = child.ending.is_some_and(|ending| !ending.assumed);
+        if let Some(parent) = self.get_mut(parent) {
+            parent.children.insert(id);
+        }
+        match (joins, ended) {
+            (true, true) => Change::Died(id),
+            (true, false) => Change::Born(id),
+            _ => Change::Nothing,
+        }
+    }
+
+    /// A pid belongs to one process at a time (kernel/pid.c, `alloc_pid`): whoever had this one has ended unseen.
+    fn supersede(&mut self, at: Mark, tgid: u32) {
+        let Some(id) = self.by_tid(tgid) else { return };
+        let Some(process) = self.get_mut(id).filter(|process| process.tgid == tgid && process.alive()) else {
+            return;
+        };
+        process.ending = Some(Ending { at, tid: tgid, status: None, pending: None, assumed: true });
+        self.bury(id);
+    }
+
     pub(super) fn exec(&mut self, at: Mark, current: Option<Current>, exec: &Exec) -> Change {
         let Some(current) = current else { return Change::Nothing };
         let Some(id) = self.current(current) else { return Change::Nothing };
@@ -64,6 +120,12 @@ impl Table {
         if let Some(process) = self.get_mut(id) {
             process.apply_exec(at, current.comm, exec);
             process.image.uid = current.uid.or(process.image.uid);
+        }
+        // Its birth was not seen, or is still to come.
+        if let Some(parent) = exec.ppid.and_then(|ppid| self.by_tid(ppid))
+            && self.get(id).is_some_and(|process| process.parent.is_none())
+        {
+            self.join(id, parent);
         }
         Change::Changed(id)
     }
@@ -153,9 +215,15 @@ impl Table {
         let known = self.by_tid(facts.tgid).filter(|&id| {
             self.get(id).is_some_and(|known| same_start(known.start_ns, facts.start_boottime_ns))
         });
+        if known.is_none() {
+            self.supersede(at, facts.tgid);
+        }
         let id = known.unwrap_or_else(|| self.insert(facts.tgid, facts.comm.unwrap_or_default()));
         for &tid in &facts.threads {
-            self.by_tid.insert(tid, id);
+            // Read a moment ago: by now the id may be another's.
+            if !self.by_tid(tid).and_then(|id| self.get(id)).is_some_and(Process::alive) {
+                self.by_tid.insert(tid, id);
+            }
         }
         if known.is_none()
             && let Some(parent) = facts.ppid.and_then(|ppid| self.by_tid(ppid))

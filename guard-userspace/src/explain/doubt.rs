@@ -1,0 +1,91 @@
+//! What was not seen and would have mattered: each gap lowers the confidence, and is said.
+
+use crate::model::report::{Confidence, Kind};
+use crate::model::signal::Signo;
+use crate::model::units;
+
+use super::case::{Case, STOP_WINDOW_NS};
+use super::causes::Finding;
+use super::losses::Losses;
+use super::story::FORWARD_NS;
+
+/// What is known of the holes in a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Doubt<'a> {
+    pub losses: &'a Losses,
+    /// When watching began.
+    pub since_ns: u64,
+}
+
+impl Doubt<'_> {
+    /// Lowers the confidence where something that bears on this death may have been missed, and says what.
+    #[must_use]
+    pub fn cast(&self, case: &Case<'_>, finding: &mut Finding) -> Vec<String> {
+        let mut gaps = Vec::new();
+        let holes = [self.lost(case), self.began_late(case, finding), self.passed_on(case, finding)];
+        for gap in holes.into_iter().flatten() {
+            finding.confidence = finding.confidence.min(Confidence::Likely);
+            gaps.push(gap);
+        }
+        let history = &case.victim.history;
+        if history.forgotten > 0 && case.decisive.is_none() {
+            gaps.push("it received so many different signals that the oldest were forgotten".to_owned());
+        }
+        if let Some(handled) = case.unexplained() {
+            gaps.push(format!("it handled a {} whose sender was not seen", handled.signo));
+        }
+        if case.victim.born.is_none() && finding.kind == Kind::Unknown {
+            gaps.push(
+                "it was already running when watching began: what was sent to it before was not seen"
+                    .to_owned(),
+            );
+        }
+        gaps
+    }
+
+    /// From when on a signal, a handler or an OOM mark can have led to this end.
+    fn from_ns(case: &Case<'_>) -> u64 {
+        let first = case.decisive.map_or(case.ending.at.t_ns, |decisive| decisive.run.first.t_ns);
+        first.min(case.ending.at.t_ns).saturating_sub(STOP_WINDOW_NS)
+    }
+
+    /// Events were lost while it was decided. Which ones, nobody knows.
+    fn lost(&self, case: &Case<'_>) -> Option<String> {
+        let lost = self.losses.between(Self::from_ns(case), case.ending.at.t_ns);
+        (lost > 0)
+            .then(|| format!("{} lost around this death", units::counted(lost, "event was", "events were")))
+    }
+
+    /// It ended by its own act soon after watching began, and may have been asked to before: it had a handler for
+    /// that, or waited for it.
+    fn began_late(&self, case: &Case<'_>, finding: &Finding) -> Option<String> {
+        let by_itself = matches!(finding.kind, Kind::Exited | Kind::KilledBySelf);
+        let late = case.victim.born.is_none() && Self::from_ns(case) < self.since_ns;
+        let own = case.decisive.map(|decisive| decisive.run.signo);
+        let requests = [Some(Signo::TERM), Some(Signo::INT), Some(Signo::HUP), Some(Signo::QUIT), own];
+        let bits = requests.into_iter().flatten().fold(0, |bits, signo| bits | signo.bit());
+        let could_comply = case.victim.masks.is_none_or(|masks| (masks.caught | masks.blocked) & bits != 0);
+        (by_itself && late && could_comply)
+            .then(|| "watching had just begun: what was sent to it before was not seen".to_owned())
+    }
+
+    /// An ancestor sent the signal, and may have passed on one that was not seen.
+    fn passed_on(&self, case: &Case<'_>, finding: &Finding) -> Option<String> {
+        let run = case.decisive?.run;
+        let killer = finding.killer.and_then(|id| case.table.get(id))?;
+        if !case.table.is_ancestor(killer.id, case.victim.id) {
+            return None;
+        }
+        let from_ns = run.last.t_ns.saturating_sub(FORWARD_NS);
+        if killer.born.is_none() && from_ns < self.since_ns {
+            return Some(format!(
+                "watching had just begun: what was sent to {} before was not seen",
+                killer.label()
+            ));
+        }
+        let handled = killer.history.unexplained.iter().find(|handled| {
+            handled.signo == run.signo && (from_ns..=run.last.t_ns).contains(&handled.at.t_ns)
+        })?;
+        Some(format!("{} handled a {} whose sender was not seen", killer.label(), handled.signo))
+    }
+}

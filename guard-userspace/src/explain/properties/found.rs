@@ -1,0 +1,177 @@
+//! What the properties and the fuzzer have found: each was a sure answer that was wrong, or a panic.
+
+use crate::explain::Explainer;
+use crate::explain::scenario::{MS, Scenario};
+use crate::model::event::{Fact, ProcessFacts, SignalMasks};
+use crate::model::report::{Confidence, Death, Kind};
+use crate::model::select::Selectors;
+use crate::model::signal::Signo;
+
+fn vite() -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.seed(40, 1, "bash", &["/bin/bash"]).seed(70, 1, "manager", &["/opt/manager"]).seeded();
+    scenario.spawn(40, 100, &["/usr/bin/node", "/app/node_modules/.bin/vite"]);
+    scenario
+}
+
+/// The last event is handed over before the `by` events that came before it.
+fn hasten(scenario: &mut Scenario, by: usize) {
+    let event = scenario.events.pop().expect("an event");
+    scenario.events.insert(scenario.events.len() - by, event);
+    for (id, event) in (1..).zip(&mut scenario.events) {
+        event.id = id;
+        // Each from a CPU of its own: which of them was drained first says nothing.
+        event.cpu = event.cpu.map(|_| u32::try_from(id).unwrap_or_default());
+    }
+}
+
+fn lose(scenario: &mut Scenario) {
+    scenario.push(None, Fact::Lost { probe: "signal_generate".to_owned(), count: 1 });
+}
+
+#[track_caller]
+fn assert_answer(death: &Death, kind: Kind, killer: Option<u32>, confidence: Confidence) {
+    let found = (death.cause.kind, death.killer.as_ref().map(|killer| killer.pid), death.cause.confidence);
+    assert_eq!(found, (kind, killer, confidence), "{death:#?}");
+}
+
+#[test]
+fn a_request_that_was_lost_leaves_doubt_even_when_told_long_before_the_exit() {
+    let mut scenario = vite();
+    lose(&mut scenario);
+    let death = scenario.wait(5_000).exits(100, 0).death(100);
+    assert_answer(&death, Kind::Exited, None, Confidence::Likely);
+    assert!(death.gaps[0].contains("1 event was lost"), "{:?}", death.gaps);
+}
+
+#[test]
+fn a_loss_long_before_the_story_takes_nothing_from_it() {
+    let mut scenario = vite();
+    lose(&mut scenario);
+    let death = scenario.wait(60_000).kill(70, 100, Signo::KILL).dies(100, Signo::KILL).death(100);
+    assert_answer(&death, Kind::KilledByProcess, Some(70), Confidence::Certain);
+}
+
+#[test]
+fn a_signal_repeated_by_a_handler_that_nobody_was_seen_to_call_is_not_surely_its_own() {
+    let mut scenario = vite();
+    scenario.handle(100, Signo::TERM).kill(100, 100, Signo::TERM);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_answer(&death, Kind::KilledBySelf, None, Confidence::Likely);
+}
+
+#[test]
+fn a_signal_that_must_have_been_taken_was_repeated() {
+    let mut scenario = vite();
+    // The delivery to the handler was lost. While the first waits, no second is queued.
+    scenario.kill(70, 100, Signo::TERM).kill(100, 100, Signo::TERM);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_answer(&death, Kind::KilledByProcess, Some(70), Confidence::Likely);
+}
+
+#[test]
+fn a_shell_that_handled_an_unseen_hangup_may_have_passed_it_on() {
+    let mut scenario = vite();
+    scenario.handle(40, Signo::HUP).kill(40, 100, Signo::HUP);
+    let death = scenario.dies(100, Signo::HUP).death(100);
+    assert_answer(&death, Kind::KilledByProcess, Some(40), Confidence::Likely);
+}
+
+#[test]
+fn a_watch_that_has_just_begun_does_not_know_what_was_asked_before() {
+    let mut scenario = Scenario::new();
+    scenario.seed(40, 1, "bash", &["/bin/bash"]).seed(100, 40, "node", &["/usr/bin/node"]).seeded();
+    scenario.header.started_at = scenario.header.wall(scenario.events[0].t_ns);
+    let death = scenario.clone().exits(100, 0).death(100);
+    assert_answer(&death, Kind::Exited, None, Confidence::Likely);
+    let death = scenario.clone().wait(31_000).exits(100, 0).death(100);
+    assert_answer(&death, Kind::Exited, None, Confidence::Certain);
+    // It had no handler that could have taken a request.
+    let signals = Some(SignalMasks::default());
+    scenario.facts(ProcessFacts { tgid: 100, seeded: true, signals, ..ProcessFacts::default() });
+    let death = scenario.exits(100, 0).death(100);
+    assert_answer(&death, Kind::Exited, None, Confidence::Certain);
+}
+
+#[test]
+fn a_handler_may_be_heard_of_before_the_signal_it_took() {
+    let mut scenario = vite();
+    scenario.kill(70, 100, Signo::TERM).handle(100, Signo::TERM);
+    hasten(&mut scenario, 1);
+    let death = scenario.exits(100, 143).death(100);
+    assert_answer(&death, Kind::KilledByProcess, Some(70), Confidence::Certain);
+}
+
+#[test]
+fn the_signal_that_came_last_is_not_the_one_that_was_heard_of_last() {
+    let mut scenario = vite();
+    scenario.seed(71, 1, "other", &["/opt/other"]);
+    scenario.kill(70, 100, Signo::TERM).handle(100, Signo::TERM).kill(71, 100, Signo::TERM);
+    hasten(&mut scenario, 2);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_answer(&death, Kind::KilledByProcess, Some(71), Confidence::Certain);
+}
+
+#[test]
+fn a_birth_may_be_heard_of_after_the_whole_life() {
+    let mut scenario = Scenario::new();
+    scenario.seed(100, 1, "npm", &["/usr/bin/npm"]).seed(70, 1, "manager", &["/opt/manager"]).seeded();
+    scenario.spawn(100, 101, &["/usr/bin/esbuild"]).kill(70, 101, Signo::KILL).dies(101, Signo::KILL);
+    let place = scenario.events.len() - 4;
+    let fork = scenario.events.remove(place);
+    scenario.events.push(fork);
+    hasten(&mut scenario, 0);
+    let death =
+        scenario.watch(100).deaths.into_iter().find(|death| death.victim.pid == 101).expect("a death");
+    assert_answer(&death, Kind::KilledByProcess, Some(70), Confidence::Certain);
+    assert_eq!(death.victim.ppid, Some(100));
+}
+
+#[test]
+fn what_is_read_from_proc_does_not_end_the_wait_for_the_kernel() {
+    let mut scenario = vite();
+    let manager = scenario.current(70);
+    scenario.kernel(manager, 100, Signo::KILL, crate::model::event::Call::None).dies(100, Signo::KILL);
+    // Reading /proc took its time; since 6.16 the mark may come after the exit.
+    let exit = scenario.events.last().expect("it died").t_ns;
+    scenario.push(None, Fact::Memory(Default::default())).t_ns = exit + 40 * MS;
+    scenario.oom_mark(70, 100).events.last_mut().expect("a mark").t_ns = exit + 1;
+    scenario.events.iter_mut().for_each(|event| event.cpu = event.cpu.map(|_| 0));
+    let death = scenario.death(100);
+    assert_answer(&death, Kind::OomKill, None, Confidence::Certain);
+}
+
+#[test]
+fn an_event_that_comes_twice_is_damage_and_is_taken_once() {
+    let mut scenario = vite();
+    scenario.kill(70, 100, Signo::TERM).handle(100, Signo::TERM);
+    let twice = scenario.events[scenario.events.len() - 2].clone();
+    scenario.wait(100).exits(100, 0).events.push(twice);
+    let report = scenario.watch(100);
+    assert_eq!(report.collector.lost_events, 1);
+    assert!(report.deaths[0].cause.confidence < Confidence::Certain);
+    assert!(report.deaths[0].other_signals.is_empty(), "{:#?}", report.deaths[0]);
+}
+
+#[test]
+fn a_pid_that_is_born_again_has_ended_before() {
+    let mut scenario = vite();
+    scenario.fork(40, 101).wait(1_000);
+    // The end of the first 101 was lost.
+    scenario.spawn(40, 101, &["/usr/bin/tool"]);
+    let mut explainer = Explainer::new(
+        scenario.header.clone(),
+        Selectors { comms: vec!["tool".into()], ..Selectors::default() },
+    );
+    scenario.events.iter().for_each(|event| explainer.apply(event));
+    let alive: Vec<_> = explainer.table.iter().filter(|p| p.tgid == 101 && p.alive()).collect();
+    assert_eq!(alive.len(), 1);
+}
+
+#[test]
+fn threads_read_a_moment_ago_do_not_take_the_id_of_another_process() {
+    let mut scenario = vite();
+    scenario.facts(ProcessFacts { tgid: 40, threads: vec![100], ..ProcessFacts::default() });
+    let death = scenario.kill(70, 100, Signo::KILL).dies(100, Signo::KILL).death(100);
+    assert_eq!(death.victim.comm, "node");
+}
