@@ -107,7 +107,8 @@ pub struct ProcessExit {
     pub signal_flags: u32,
     /// `real_parent->tgid`.
     pub ppid: u32,
-    pub _pad: u32,
+    /// `task->seccomp.mode`.
+    pub seccomp_mode: u32,
     /// Signals still pending for the thread, bit `signo - 1`.
     pub pending: u64,
     /// Signals still pending for the process.
@@ -116,6 +117,11 @@ pub struct ProcessExit {
     pub start_boottime_ns: u64,
     /// `signal->maxrss`, in pages: the peak resident set.
     pub max_rss_pages: u64,
+    /// Signals that the thread blocked.
+    pub blocked: u64,
+    /// The hard RLIMIT_CPU in seconds and RLIMIT_RTTIME in microseconds, when it ended by a signal; all ones for none.
+    pub cpu_limit_s: u64,
+    pub rttime_limit_us: u64,
 }
 
 /// [`ProcessExit::flags`]: codes, pending sets, parent and start time were read (needs BTF).
@@ -124,6 +130,8 @@ pub const EXIT_CODE_KNOWN: u32 = 1;
 pub const GROUP_DEAD_KNOWN: u32 = 2;
 /// [`ProcessExit::flags`]: it was.
 pub const GROUP_DEAD: u32 = 4;
+/// [`ProcessExit::flags`]: `PF_SIGNALED`, valid with [`EXIT_CODE_KNOWN`]: it did not end by its own system call.
+pub const SIGNALED: u32 = 8;
 
 /// `task:task_newtask` (kernel/fork.c, `copy_process`). `current` is the task that forked.
 #[derive(Clone, Copy, Debug)]
@@ -204,7 +212,7 @@ const _: () = {
     assert!(size_of::<SignalGenerate>() == 48 + 32 + 16 + 32);
     assert!(size_of::<SignalDeliver>() == 48 + 24);
     assert!(size_of::<MarkVictim>() == 48 + 56);
-    assert!(size_of::<ProcessExit>() == 48 + 56);
+    assert!(size_of::<ProcessExit>() == 48 + 80);
     assert!(size_of::<NewTask>() == 48 + 40);
     assert!(size_of::<ProcessExec>() == 48 + 32 + EXEC_DATA_LEN);
     assert!(size_of::<TaskRename>() == 48 + 24);

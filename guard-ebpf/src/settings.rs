@@ -47,6 +47,10 @@ offsets! {
         /// `pending.signal`
         pending,
         thread_pid,
+        /// `seccomp.mode`, where the kernel has it.
+        seccomp_mode,
+        /// The first word of the set.
+        blocked,
     }
     /// Members of `struct signal_struct`, from BTF.
     SignalStructFields {
@@ -56,6 +60,8 @@ offsets! {
         /// `shared_pending.signal`
         shared_pending,
         maxrss,
+        /// `rlim`, an array.
+        rlim,
     }
     /// Members of `struct kernel_siginfo`, from BTF.
     SiginfoFields { si_errno, si_code }

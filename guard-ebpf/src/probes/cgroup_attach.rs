@@ -4,7 +4,9 @@
 //!
 //! `current` moves the task, one event per process moved.
 
-use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, programs::TracePointContext};
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_kernel_str, macros::tracepoint, programs::TracePointContext,
+};
 use guard_ebpf::{CGROUP_PATH_LEN, Probe, record::CgroupAttach};
 
 use super::fields;
@@ -13,10 +15,8 @@ use crate::maps::{Record, Wake, emit, setting};
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for CgroupAttach {}
 
-classic!(cgroup_attach);
-
-#[inline(always)]
-fn classic(ctx: TracePointContext) {
+#[tracepoint]
+fn cgroup_attach(ctx: TracePointContext) -> u32 {
     let fields = fields(&ctx);
     emit(Probe::CgroupAttach, Wake::Later, |record: &mut CgroupAttach| {
         record.tid = fields.read_or_zero(setting!(cgroup_attach.pid));
@@ -35,4 +35,5 @@ fn classic(ctx: TracePointContext) {
         // Negative when it failed; else the length with the NUL.
         record.path_len = if copied > 0 { copied as u32 - 1 } else { 0 };
     });
+    0
 }

@@ -6,12 +6,12 @@
 //! comes after it. Before 6.16 the memory is already gone; since then it is still there.
 
 use aya_ebpf::{
-    macros::raw_tracepoint,
+    macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
 use guard_ebpf::{
     ABSENT, Probe,
-    record::{EXIT_CODE_KNOWN, GROUP_DEAD, GROUP_DEAD_KNOWN, ProcessExit},
+    record::{EXIT_CODE_KNOWN, GROUP_DEAD, GROUP_DEAD_KNOWN, ProcessExit, SIGNALED},
 };
 
 use super::fields;
@@ -22,14 +22,17 @@ use crate::{
 
 /// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
 const SIGNAL_GROUP_EXIT: u32 = 4;
+/// `PF_SIGNALED` (include/linux/sched.h): it ends in `get_signal`, for a signal or because another thread ended all.
+const PF_SIGNALED: u32 = 0x400;
+/// Indices into `signal->rlim`, whose elements are two 64-bit words, soft and hard (include/uapi/linux/resource.h).
+const RLIMIT_CPU: u32 = 0;
+const RLIMIT_RTTIME: u32 = 15;
 
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for ProcessExit {}
 
-classic!(process_exit);
-
-#[inline(always)]
-fn classic(ctx: TracePointContext) {
+#[tracepoint]
+fn process_exit(ctx: TracePointContext) -> u32 {
     let fields = fields(&ctx);
     let known = setting!(process_exit.group_dead) != ABSENT;
     let dead = fields.read_or_zero::<u8>(setting!(process_exit.group_dead)) != 0;
@@ -39,6 +42,7 @@ fn classic(ctx: TracePointContext) {
             record.flags = GROUP_DEAD_KNOWN | if dead { GROUP_DEAD } else { 0 };
         }
     });
+    0
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -53,20 +57,30 @@ fn process_exit_btf(ctx: RawTracePointContext) -> i32 {
         signal.read_or_zero::<i32>(setting!(signal.live)) == 0
     };
     let mut exit_code: i32 = task.read_or_zero(setting!(task.exit_code));
-    if !dead && exit_code == 0 {
-        // A thread that simply ended.
+    let signal_flags: u32 = signal.read_or_zero(setting!(signal.flags));
+    let signaled = task.read_or_zero::<u32>(setting!(task.flags)) & PF_SIGNALED != 0;
+    if !dead && exit_code == 0 && (signaled || signal_flags & SIGNAL_GROUP_EXIT == 0) {
+        // A thread that simply ended, or that another one ended with all the others: that one is told of.
         return 0;
     }
-    let signal_flags: u32 = signal.read_or_zero(setting!(signal.flags));
     if dead && signal_flags & SIGNAL_GROUP_EXIT == 0 {
         // Nobody called exit_group: `wait` reports what the leader passed to exit (`wait_task_zombie`).
         exit_code = task.follow(setting!(task.group_leader)).read_or_zero(setting!(task.exit_code));
     }
     let wake = if dead { Wake::Now } else { Wake::Later };
     emit(Probe::ProcessExit, wake, |record: &mut ProcessExit| {
-        record.flags = EXIT_CODE_KNOWN | GROUP_DEAD_KNOWN | if dead { GROUP_DEAD } else { 0 };
+        record.flags = EXIT_CODE_KNOWN
+            | GROUP_DEAD_KNOWN
+            | if dead { GROUP_DEAD } else { 0 }
+            | if signaled { SIGNALED } else { 0 };
         record.exit_code = exit_code;
         record.group_exit_code = signal.read_or_zero(setting!(signal.group_exit_code));
+        record.blocked = task.read_or_zero(setting!(task.blocked));
+        if (exit_code | record.group_exit_code) & 0x7f != 0 {
+            record.seccomp_mode = task.read_or_zero(setting!(task.seccomp_mode));
+            record.cpu_limit_s = hard_limit(signal, RLIMIT_CPU);
+            record.rttime_limit_us = hard_limit(signal, RLIMIT_RTTIME);
+        }
         record.signal_flags = signal_flags;
         record.ppid = parent_tgid(task);
         record.pending = task.read_or_zero(setting!(task.pending));
@@ -75,4 +89,10 @@ fn process_exit_btf(ctx: RawTracePointContext) -> i32 {
         record.max_rss_pages = signal.read_or_zero(setting!(signal.maxrss));
     });
     0
+}
+
+/// The hard limit of a resource.
+#[inline(always)]
+fn hard_limit(signal: Kernel, resource: u32) -> u64 {
+    signal.read_or_zero(setting!(signal.rlim).wrapping_add(16 * resource + 8))
 }

@@ -7,7 +7,7 @@
 //! may be 0 or 1 instead of an address. Generated is not delivered.
 
 use aya_ebpf::{
-    macros::raw_tracepoint,
+    macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
 use guard_ebpf::{Probe, record::SignalGenerate};
@@ -29,16 +29,14 @@ const DELIVERED: u32 = 0;
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for SignalGenerate {}
 
-classic!(signal_generate);
-
-#[inline(always)]
-fn classic(ctx: TracePointContext) {
+#[tracepoint]
+fn signal_generate(ctx: TracePointContext) -> u32 {
     let fields = fields(&ctx);
     let signo: i32 = fields.read_or_zero(setting!(signal_generate.sig));
     let code: i32 = fields.read_or_zero(setting!(signal_generate.code));
     let result: u32 = fields.read_or_zero(setting!(signal_generate.result));
     if is_noise(signo, code) {
-        return;
+        return 0;
     }
     emit(Probe::SignalGenerate, urgency(result), |record: &mut SignalGenerate| {
         record.signo = signo;
@@ -50,6 +48,7 @@ fn classic(ctx: TracePointContext) {
         fields.read_comm(setting!(signal_generate.comm), &mut record.target_comm);
         record.syscall = -1;
     });
+    0
 }
 
 #[raw_tracepoint(tracepoint = "signal_generate")]

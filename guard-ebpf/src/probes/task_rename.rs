@@ -4,7 +4,7 @@
 //!
 //! `current` is the renamed task, or another thread of its process that wrote `/proc/PID/task/TID/comm`.
 
-use aya_ebpf::programs::TracePointContext;
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use guard_ebpf::{ABSENT, Probe, record::TaskRename};
 
 use super::fields;
@@ -13,10 +13,8 @@ use crate::maps::{Record, Wake, emit, setting};
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for TaskRename {}
 
-classic!(task_rename);
-
-#[inline(always)]
-fn classic(ctx: TracePointContext) {
+#[tracepoint]
+fn task_rename(ctx: TracePointContext) -> u32 {
     let fields = fields(&ctx);
     emit(Probe::TaskRename, Wake::Later, |record: &mut TaskRename| {
         record.tid = if setting!(task_rename.pid) == ABSENT {
@@ -26,4 +24,5 @@ fn classic(ctx: TracePointContext) {
         };
         fields.read_comm(setting!(task_rename.newcomm), &mut record.comm);
     });
+    0
 }

@@ -7,13 +7,13 @@ use std::mem::{offset_of, size_of};
 use guard_ebpf::Probe;
 use guard_ebpf::record::{
     CURRENT_EXITING, CURRENT_FLAGS_KNOWN, CgroupAttach, EXIT_CODE_KNOWN, GROUP_DEAD, GROUP_DEAD_KNOWN,
-    Header, MarkVictim, NewTask, ProcessExec, ProcessExit, SYSCALL_KNOWN, SignalDeliver, SignalGenerate,
-    SockState, TaskRename,
+    Header, MarkVictim, NewTask, ProcessExec, ProcessExit, SIGNALED, SYSCALL_KNOWN, SignalDeliver,
+    SignalGenerate, SockState, TaskRename,
 };
 
 use super::syscalls::{self, Arch};
 use crate::model::event::{
-    Current, Deliver, Disposition, Event, Exec, Exit, Fact, Fork, OomDetails, OomVictim, Signal,
+    Current, Deliver, Disposition, Event, Exec, Exit, Fact, Fork, Limits, OomDetails, OomVictim, Signal,
     SignalResult, Syscall, WaitStatus,
 };
 use crate::model::text::Comm;
@@ -114,7 +114,14 @@ impl Decoder {
     }
 
     fn signal(&self, record: &SignalGenerate) -> Result<Signal, DecodeError> {
-        let result = signal_result(record.result)?;
+        let result = match record.result {
+            0 => SignalResult::Delivered,
+            1 => SignalResult::Ignored,
+            2 => SignalResult::AlreadyPending,
+            3 => SignalResult::OverflowFail,
+            4 => SignalResult::LoseInfo,
+            value => return Err(DecodeError::Field { field: "result", value: value.into() }),
+        };
         let syscall = self.arch.filter(|_| record.flags & SYSCALL_KNOWN != 0).map(|arch| Syscall {
             call: syscalls::call(arch, record.syscall),
             nr: record.syscall,
@@ -139,8 +146,11 @@ impl Decoder {
             return Exit { group_dead, ..Exit::default() };
         }
         // What `wait` reports (kernel/exit.c, wait_task_zombie); another thread's end is its own.
-        let by_group = group_dead == Some(true) && record.signal_flags & SIGNAL_GROUP_EXIT != 0;
+        let group_exit = record.signal_flags & SIGNAL_GROUP_EXIT != 0;
+        let by_group = group_dead == Some(true) && group_exit;
         let status = if by_group { record.group_exit_code } else { record.exit_code };
+        let killed = WaitStatus(status).signal().is_some();
+        let signaled = record.flags & SIGNALED != 0;
         Exit {
             status: Some(WaitStatus(status)),
             group_dead,
@@ -148,6 +158,14 @@ impl Decoder {
             pending: Some(record.pending | record.shared_pending),
             start_boottime_ns: known(record.start_boottime_ns),
             max_rss_bytes: known(record.max_rss_pages.saturating_mul(self.page_size)),
+            signaled: Some(signaled),
+            ended_all: !signaled && group_exit && record.group_exit_code & 0x7f == 0,
+            blocked: Some(record.blocked),
+            seccomp_mode: killed.then_some(record.seccomp_mode),
+            limits: killed.then(|| Limits {
+                cpu_s: limited(record.cpu_limit_s),
+                rttime_us: limited(record.rttime_limit_us),
+            }),
         }
     }
 }
@@ -162,29 +180,12 @@ fn current(header: &Header) -> Current {
     }
 }
 
-/// `TRACE_SIGNAL_*` (include/trace/events/signal.h).
-pub(super) fn signal_result(value: u32) -> Result<SignalResult, DecodeError> {
-    Ok(match value {
-        0 => SignalResult::Delivered,
-        1 => SignalResult::Ignored,
-        2 => SignalResult::AlreadyPending,
-        3 => SignalResult::OverflowFail,
-        4 => SignalResult::LoseInfo,
-        value => return Err(DecodeError::Field { field: "result", value: value.into() }),
-    })
-}
-
-/// What `sa_handler` means.
-pub(super) fn disposition(handler: u64) -> Disposition {
-    match handler {
+fn deliver(record: &SignalDeliver) -> Deliver {
+    let disposition = match record.handler {
         0 => Disposition::Default,
         1 => Disposition::Ignore,
         _ => Disposition::Handler,
-    }
-}
-
-fn deliver(record: &SignalDeliver) -> Deliver {
-    let disposition = disposition(record.handler);
+    };
     Deliver { signo: record.signo, code: record.code, errno: record.errno, disposition }
 }
 
@@ -202,13 +203,8 @@ fn oom_victim(record: &MarkVictim) -> OomVictim {
     OomVictim { tid: record.tid, details }
 }
 
-/// The process of a new task: its creator's for a thread, otherwise one of its own.
-pub(super) fn child_tgid(clone_flags: u64, child_tid: u32, creator_tgid: u32) -> u32 {
-    if clone_flags & CLONE_THREAD != 0 { creator_tgid } else { child_tid }
-}
-
 fn fork(record: &NewTask) -> Fork {
-    let by_flags = child_tgid(record.clone_flags, record.child_tid, record.header.tgid);
+    let by_flags = if record.clone_flags & CLONE_THREAD != 0 { record.header.tgid } else { record.child_tid };
     Fork {
         child_tid: record.child_tid,
         child_tgid: known(record.child_tgid).unwrap_or(by_flags),
@@ -266,8 +262,13 @@ pub fn split_args(bytes: &[u8]) -> Vec<String> {
     bytes.split(|&byte| byte == 0).map(text).collect()
 }
 
-pub(super) fn text(bytes: &[u8]) -> String {
+fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `RLIM_INFINITY` is no limit, and 0 could not be read.
+fn limited(limit: u64) -> Option<u64> {
+    Some(limit).filter(|&limit| limit != u64::MAX && limit != 0)
 }
 
 /// Records say 0 for what could not be read.

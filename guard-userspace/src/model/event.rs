@@ -274,6 +274,34 @@ pub struct Exit {
     pub start_boottime_ns: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rss_bytes: Option<u64>,
+    /// It ended in `get_signal`: a signal took it, or another thread's `exit_group` did. If not, its own system call
+    /// did, or the kernel in the middle of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signaled: Option<bool>,
+    /// Its own call ended the whole process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_all: bool,
+    /// Signals that the thread blocked, bit `signo - 1`; in a handler, the handler's own among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<u64>,
+    /// `task->seccomp.mode` when it ended by a signal: 1 strict, 2 filter, 3 after a forbidden call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_mode: Option<u32>,
+    /// Hard limits when it ended by a signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// The hard limits of time that can end a process; `None` where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// RLIMIT_CPU, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_s: Option<u64>,
+    /// RLIMIT_RTTIME, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rttime_us: Option<u64>,
 }
 
 /// A raw wait status: low seven bits the signal, 0x80 a core dump, next byte the exit code.
@@ -312,7 +340,10 @@ pub struct Taskstats {
     /// `ac_flag` has AGROUP: the last thread of its process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_dead: Option<bool>,
-    /// `ac_flag` has AXSIG: it ended through a delivered signal.
+    /// `ac_comm`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comm: Option<Comm>,
+    /// `ac_flag` has AXSIG: it ended through a delivered signal, or another thread's `exit_group`.
     pub signaled: bool,
     /// `hiwater_rss`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -86,12 +86,39 @@ fn exited() -> ProcessExit {
         group_exit_code: 15,
         signal_flags: SIGNAL_GROUP_EXIT,
         ppid: 1,
-        _pad: 0,
+        seccomp_mode: 2,
         pending: 1,
         shared_pending: 2,
         start_boottime_ns: 500,
         max_rss_pages: 10,
+        blocked: 4,
+        cpu_limit_s: 9,
+        rttime_limit_us: u64::MAX,
     }
+}
+
+#[test]
+fn who_ended_a_process_is_the_thread_that_called_for_it() {
+    let exit = |change: fn(&mut ProcessExit)| {
+        let mut record = ProcessExit { exit_code: 0x400, group_exit_code: 0x400, ..exited() };
+        change(&mut record);
+        let Fact::Exit(exit) = decode(&record) else { panic!() };
+        (exit.ended_all, exit.signaled)
+    };
+    assert_eq!(exit(|_| {}), (true, Some(false)));
+    assert_eq!(exit(|exit| exit.flags &= !GROUP_DEAD), (true, Some(false)), "and others are still there");
+    assert_eq!(exit(|exit| exit.flags |= SIGNALED), (false, Some(true)), "one that was taken along");
+    assert_eq!(exit(|exit| exit.signal_flags = 0), (false, Some(false)), "one that left alone");
+    assert_eq!(exit(|exit| exit.group_exit_code = 9), (false, Some(false)), "a signal ends all");
+}
+
+#[test]
+fn limits_and_seccomp_are_told_of_what_a_signal_ended() {
+    let Fact::Exit(exit) = decode(&exited()) else { panic!() };
+    assert_eq!(exit.limits, Some(Limits { cpu_s: Some(9), rttime_us: None }));
+    assert_eq!((exit.seccomp_mode, exit.blocked), (Some(2), Some(4)));
+    let Fact::Exit(exit) = decode(&ProcessExit { group_exit_code: 0x400, ..exited() }) else { panic!() };
+    assert_eq!((exit.limits, exit.seccomp_mode, exit.blocked), (None, None, Some(4)));
 }
 
 #[test]

@@ -23,13 +23,14 @@ impl Stat {
     const PF_EXITING: u32 = 0x4;
     const PF_KTHREAD: u32 = 0x0020_0000;
 
-    /// Dead and not reaped.
+    /// Dead and not reaped. A leader that has left before its threads looks the same but for their number.
     pub(super) fn zombie(&self) -> bool {
-        matches!(self.state, b'Z' | b'X')
+        matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
 
+    /// Its arguments can no longer be read.
     pub(super) fn exiting(&self) -> bool {
-        self.zombie() || self.flags & Self::PF_EXITING != 0
+        matches!(self.state, b'Z' | b'X') || self.flags & Self::PF_EXITING != 0
     }
 
     pub(super) fn kernel_thread(&self) -> bool {
@@ -199,7 +200,10 @@ mod tests {
 
     #[test]
     fn zombies_and_kernel_threads_are_recognised() {
-        let zombie = STAT.replacen('S', "Z", 1);
+        let left = STAT.replacen('S', "Z", 1);
+        let left = stat(format!("1 (x) {left}").as_bytes()).unwrap();
+        assert!(left.exiting() && !left.zombie(), "a leader that its threads outlive");
+        let zombie = STAT.replacen('S', "Z", 1).replacen(" 0 11 0 ", " 0 1 0 ", 1);
         assert!(stat(format!("1 (x) {zombie}").as_bytes()).unwrap().zombie());
         let kernel = STAT.replacen("4194304", "2129984", 1);
         assert!(stat(format!("2 (kthreadd) {kernel}").as_bytes()).unwrap().kernel_thread());

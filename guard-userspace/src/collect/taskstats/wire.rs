@@ -4,6 +4,7 @@
 //! to four bytes.
 
 use crate::model::event::{Taskstats, WaitStatus};
+use crate::model::text::Comm;
 
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
@@ -36,6 +37,8 @@ struct Layout {
 
 /// All versions but one only added fields at the end.
 const LAYOUT: Layout = Layout { pid: 128, hiwater_rss: 200, tgid: 368 };
+/// `ac_comm` is so far before `ac_pid`.
+const PID_AFTER_COMM: usize = 48;
 /// Version 15 (Linux 6.14, early 6.15) put two fields into the middle of seven groups by mistake; version 16
 /// moved them to the end.
 const LAYOUT_V15: Layout = Layout { pid: 176, hiwater_rss: 248, tgid: 464 };
@@ -100,6 +103,10 @@ pub(super) fn exit(message: &Message<'_>) -> Option<Taskstats> {
         tid,
         tgid: (version >= 12).then(|| u32_at(stats, layout.tgid)).flatten(),
         status: WaitStatus(u32_at(stats, 4)?.cast_signed()),
+        comm: stats
+            .get(layout.pid.checked_sub(PID_AFTER_COMM)?..)
+            .and_then(|rest| rest.first_chunk::<16>())
+            .map(|&comm| Comm::from(comm)),
         group_dead: (version >= 12).then_some(flags & AGROUP != 0),
         signaled: flags & AXSIG != 0,
         // In KiB, and only on kernels with CONFIG_TASK_XACCT; 0 for a kernel thread.
@@ -186,6 +193,7 @@ mod tests {
         stats[8] = AGROUP | 1;
         stats[layout.pid..layout.pid + 4].copy_from_slice(&4021u32.to_ne_bytes());
         stats[layout.hiwater_rss..layout.hiwater_rss + 8].copy_from_slice(&100u64.to_ne_bytes());
+        stats[layout.pid - 48..][..6].copy_from_slice(b"worker");
         if size >= layout.tgid + 4 {
             stats[layout.tgid..layout.tgid + 4].copy_from_slice(&4020u32.to_ne_bytes());
         }
@@ -206,6 +214,7 @@ mod tests {
             tid: 4021,
             tgid: Some(4020),
             status: WaitStatus(0x700),
+            comm: Some(Comm::from("worker")),
             group_dead: Some(true),
             signaled: false,
             max_rss_bytes: Some(102_400),
