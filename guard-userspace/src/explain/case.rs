@@ -69,7 +69,7 @@ impl<'a> Case<'a> {
     /// The case of a signal that a process survived, so far: who sent it, and why.
     #[must_use]
     pub fn of_signal(table: &'a Table, target: &'a Process, run: &'a SignalRun) -> Self {
-        let ending = Ending { at: run.last, tid: run.target_tid, status: None, pending: None, assumed: true };
+        let ending = Ending::assumed(run.last, run.target_tid);
         let decisive = Decisive { run, graceful: false, confidence: Confidence::Certain, reraised: None };
         Self { table, victim: target, ending, status: Status::Killed, decisive: Some(decisive) }
     }
@@ -82,6 +82,12 @@ impl<'a> Case<'a> {
             Status::Killed => self.decisive.filter(|decisive| !decisive.graceful).map(|d| d.run.signo),
             Status::Exited | Status::Unknown => None,
         }
+    }
+
+    /// It has the status of this signal and took none: the kernel ended it itself (`do_exit`, `make_task_dead`).
+    #[must_use]
+    pub fn ended_without_signal(&self) -> Option<Signo> {
+        self.death_signal().filter(|_| self.decisive.is_none() && self.victim.signaled() == Some(false))
     }
 
     /// What it passed to `exit`.
@@ -107,7 +113,7 @@ impl<'a> Case<'a> {
         match self.status {
             Status::Known(status) => match status.signal() {
                 Some(signo) => self.killed_by(Some(Signo(signo))),
-                None => self.asked(status.code()),
+                None => self.in_fault_handler(status.code()).or_else(|| self.asked(status.code())),
             },
             Status::Killed => self.killed_by(None),
             Status::Exited => self.asked(None),
@@ -141,7 +147,13 @@ impl<'a> Case<'a> {
             None => candidates.next_back(),
         }?;
         let certain = Decisive { run, graceful: false, confidence: Confidence::Certain, reraised: None };
-        if !self.own(run) || run.code > code::SI_USER {
+        if let Some(fault) = self.fault_without_handler(run) {
+            return Some(Decisive { run: fault, reraised: Some(run), ..certain });
+        }
+        let forged = run.in_call(&[Call::RtSigqueueinfo, Call::RtTgsigqueueinfo]) == Some(true);
+        // `send_sig` in the kernel, for a broken pipe or a file too large; kill(2) is for a process.
+        let from_kernel = run.code == code::SI_USER && !run.group;
+        if !self.own(run) || from_kernel || (run.code > code::SI_USER && !forged) {
             return Some(certain);
         }
         // A handler that repeats the signal, or kills its own process to be done with it: what made the
@@ -149,6 +161,7 @@ impl<'a> Case<'a> {
         let prompt = history.runs.iter().rev().find(|earlier| {
             (earlier.handled > 0 || self.consumed(earlier))
                 && earlier.result.queued()
+                && earlier.first.id != run.first.id
                 && (earlier.signo == run.signo
                     || (run.signo == Signo::KILL && stop_window(earlier.signo).is_some()))
                 && earlier.first.t_ns <= run.first.t_ns
@@ -164,6 +177,50 @@ impl<'a> Case<'a> {
             },
             None => certain,
         })
+    }
+
+    /// The fault whose handler could not even be entered: for want of a stack the kernel raises SIGSEGV once more, from
+    /// itself (kernel/signal.c, `signal_setup_done`).
+    fn fault_without_handler(&self, run: &SignalRun) -> Option<&'a SignalRun> {
+        const AT_ONCE_NS: u64 = 1_000_000;
+        if !self.own(run) || !run.is(Signo::SEGV, code::SI_KERNEL, false) {
+            return None;
+        }
+        self.victim.history.runs.iter().rev().find(|earlier| {
+            self.is_own_fault(earlier)
+                && earlier.target_tid == run.target_tid
+                && run.first.t_ns.saturating_sub(earlier.last.t_ns) < AT_ONCE_NS
+                && earlier.first.t_ns < run.first.t_ns
+        })
+    }
+
+    /// The kernel raised it for the thread's own instruction or system call, and a handler took it.
+    fn is_own_fault(&self, run: &SignalRun) -> bool {
+        let raised = run.signo.is_fault() || run.signo == Signo::SYS;
+        raised && self.own(run) && !run.group && run.code > code::SI_USER && run.handled > 0
+    }
+
+    /// The fault in whose handler it called `exit`.
+    ///
+    /// A handler runs with its signal blocked (kernel/signal.c, `signal_delivered`), and a fault that is blocked cannot
+    /// reach one (`force_sig_info_to_task`): a thread that blocks it when it exits has not left its handler. Programs
+    /// such as Java handle faults all day, so what is long over counts for nothing.
+    fn in_fault_handler(&self, exit_code: Option<i32>) -> Option<Decisive<'a>> {
+        const PROMPT_NS: u64 = 50_000_000;
+        let run = self.victim.history.runs.iter().rev().find(|run| self.is_own_fault(run))?;
+        let by = self.victim.ended_by;
+        let blocked = by.filter(|by| by.tid == run.target_tid).and_then(|by| by.blocked);
+        let confidence = if blocked.is_some_and(|blocked| blocked & run.signo.bit() != 0) {
+            Confidence::Certain
+        } else if self.ending.exit.blocked.is_none()
+            && exit_code != Some(0)
+            && self.ending.at.t_ns.saturating_sub(run.last.t_ns) < PROMPT_NS
+        {
+            Confidence::Likely
+        } else {
+            return None;
+        };
+        Some(Decisive { run, graceful: false, confidence, reraised: None })
     }
 
     /// The request to stop that it complied with.
@@ -212,12 +269,17 @@ impl<'a> Case<'a> {
     }
 
     /// Queued, never seen to be delivered, and no longer pending when the process ended: it was waited for, or the
-    /// delivery was lost. While one waits, no other of its kind is queued (kernel/signal.c, `legacy_queue`).
+    /// delivery was lost. While one waits, no other of its kind is queued for the same process or the same thread
+    /// (kernel/signal.c, `legacy_queue`).
     fn consumed(&self, run: &SignalRun) -> bool {
         let later = |other: &SignalRun| {
-            other.signo == run.signo && other.result.queued() && other.first.t_ns > run.first.t_ns
+            other.signo == run.signo
+                && other.group == run.group
+                && (run.group || other.target_tid == run.target_tid)
+                && other.result.queued()
+                && other.first.t_ns > run.first.t_ns
         };
-        self.ending.pending.is_some_and(|pending| pending & run.signo.bit() == 0)
+        self.ending.exit.pending.is_some_and(|pending| pending & run.signo.bit() == 0)
             || (!run.signo.is_real_time() && self.victim.history.runs.iter().any(later))
     }
 }
@@ -268,7 +330,7 @@ impl Blow<'_> {
     /// Whether `current` was in one of these calls; `None` where it cannot be known.
     #[must_use]
     pub fn in_call(&self, calls: &[Call]) -> Option<bool> {
-        self.call().map(|call| calls.contains(&call))
+        self.run.in_call(calls)
     }
 
     /// Whether `current` was in a call that sends signals; `None` where it cannot be known.

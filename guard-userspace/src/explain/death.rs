@@ -234,7 +234,7 @@ fn why_not(case: &Case<'_>, run: &SignalRun, handled: bool) -> &'static str {
             && run.first.t_ns >= decisive.run.last.t_ns
             && run.first.id != decisive.run.first.id
     });
-    let pending = case.ending.pending.is_some_and(|pending| pending & run.signo.bit() != 0);
+    let pending = case.ending.exit.pending.is_some_and(|pending| pending & run.signo.bit() != 0);
     match run.result {
         _ if handled => "a handler took it",
         SignalResult::OverflowFail => "the queue was full, so it was not sent",

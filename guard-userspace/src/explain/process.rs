@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::model::event::{
-    Cgroups, Deliver, Disposition, Exec, OomVictim, ProcessFacts, SignalMasks, SignalResult, Syscall,
-    Taskstats, WaitStatus,
+    Call, Cgroups, Deliver, Disposition, Exec, Exit, OomVictim, ProcessFacts, SignalMasks, SignalResult,
+    Syscall, Taskstats, WaitStatus,
 };
 use crate::model::select::{self, Subject};
 use crate::model::signal::{Signo, code};
@@ -60,10 +60,27 @@ pub struct Ending {
     /// The last thread to go.
     pub tid: u32,
     pub status: Option<WaitStatus>,
-    /// Signals never consumed, bit `signo - 1`.
-    pub pending: Option<u64>,
+    /// What the exit event of that thread says.
+    pub exit: Exit,
     /// Its exit was not seen: it was a zombie when watching began.
     pub assumed: bool,
+}
+
+impl Ending {
+    /// An end that was not seen.
+    pub(super) fn assumed(at: Mark, tid: u32) -> Self {
+        Self { at, tid, status: None, exit: Exit::default(), assumed: true }
+    }
+}
+
+/// The thread whose own call ended them all (kernel/exit.c, `do_group_exit`).
+#[derive(Clone, Copy, Debug)]
+pub struct EndedBy {
+    pub tid: u32,
+    /// Its name, which may be another than the process's.
+    pub comm: Option<Comm>,
+    /// Signals that it blocked: in a handler, that handler's own among them.
+    pub blocked: Option<u64>,
 }
 
 /// Alike signals in a row: one generated signal, or thousands.
@@ -101,6 +118,12 @@ impl SignalRun {
             && self.current == other.current
             && self.current_exiting == other.current_exiting
             && self.syscall.map(|s| (s.call, s.args[0])) == other.syscall.map(|s| (s.call, s.args[0]))
+    }
+
+    /// Whether `current` was in one of these calls; `None` where it cannot be known.
+    #[must_use]
+    pub fn in_call(&self, calls: &[Call]) -> Option<bool> {
+        self.syscall.map(|syscall| calls.contains(&syscall.call))
     }
 
     /// Every one of them went to a handler, so none of them killed.
@@ -248,6 +271,7 @@ pub struct Process {
     pub born: Option<Mark>,
     pub start_ns: Option<u64>,
     pub exec: Option<Mark>,
+    pub renamed: Option<Mark>,
     pub exec_path: Option<Rc<str>>,
     /// The exec event had no room for all arguments.
     pub(super) args_cut: bool,
@@ -269,6 +293,9 @@ pub struct Process {
     pub root: bool,
     pub history: History,
     pub ending: Option<Ending>,
+    pub ended_by: Option<EndedBy>,
+    /// Its main thread was alive and did not end by its own call: another thread ended it with all the others.
+    pub leader_overruled: bool,
     /// What taskstats said of its last thread.
     pub(super) stats: Option<Taskstats>,
     /// Children that are remembered.
@@ -287,6 +314,7 @@ impl Process {
             born: None,
             start_ns: None,
             exec: None,
+            renamed: None,
             exec_path: None,
             args_cut: false,
             ns_tgid: None,
@@ -301,6 +329,8 @@ impl Process {
             root: false,
             history: History::default(),
             ending: None,
+            ended_by: None,
+            leader_overruled: false,
             stats: None,
             children: BTreeSet::new(),
         }
@@ -344,6 +374,7 @@ impl Process {
 
     pub(super) fn apply_exec(&mut self, at: Mark, comm: Option<Comm>, exec: &Exec) {
         self.exec = Some(at);
+        (self.ended_by, self.leader_overruled) = (None, false);
         self.shares_memory = false;
         if let Some(comm) = comm {
             self.comm = comm;
@@ -402,6 +433,25 @@ impl Process {
         self.peak_rss_bytes = stats.max_rss_bytes.max(self.peak_rss_bytes);
         self.stats = Some(*stats);
         self.use_stats();
+    }
+
+    /// Notes how one of its threads ended.
+    ///
+    /// A thread that is ended by another one's `exit_group` has the group's code and ends in `get_signal`; one that an
+    /// exec replaces ends the same way with code 0 (kernel/exit.c, `do_group_exit`).
+    pub(super) fn thread_ended(&mut self, tid: u32, status: WaitStatus, signaled: bool, by: Option<EndedBy>) {
+        if signaled && tid == self.tgid && status.code().is_some_and(|code| code != 0) {
+            self.leader_overruled = true;
+        }
+        if self.ended_by.is_none() {
+            self.ended_by = by;
+        }
+    }
+
+    /// Whether its last thread ended by a signal, or at least not by its own call; `None` where that is not seen.
+    #[must_use]
+    pub fn signaled(&self) -> Option<bool> {
+        self.ending?.exit.signaled.or(self.stats.map(|stats| stats.signaled))
     }
 
     /// The kernel sends the record before the exit event, but the two come by different ways.

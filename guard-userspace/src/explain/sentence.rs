@@ -6,6 +6,7 @@ use crate::model::units;
 
 use super::actors;
 use super::case::Case;
+use super::causes::Finding;
 use super::process::Process;
 use super::story::Story;
 use super::table::Table;
@@ -58,6 +59,7 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>
             format!("{victim} ended itself with {signo}: it called abort().")
         }
         Kind::KilledBySelf => format!("{victim} ended itself: it sent {signo} to itself."),
+        Kind::Crashed | Kind::Seccomp if case.exit_code().is_some() => handler_exited(&victim, case, finding),
         Kind::Crashed => format!("{victim} crashed with {signo}: {}.", words::fault(signo, finding.detail)),
         Kind::OomKill => oom_kill(case.victim, oom),
         Kind::TtyHangup => {
@@ -108,6 +110,12 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>
         Kind::PidNamespaceTeardown => {
             format!("{how} {origin}, the init of its PID namespace, ended and took all with it{why_origin}.")
         }
+        Kind::Seccomp if finding.detail == Some("strict") => {
+            format!(
+                "{victim} was ended by the kernel with the status of {}: strict seccomp forbids the system call that it made.",
+                case.death_signal().unwrap_or(Signo::KILL)
+            )
+        }
         Kind::Seccomp => {
             format!("{victim} was killed by {signo}: it made a system call that its seccomp filter forbids.")
         }
@@ -115,7 +123,7 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>
             Some("file_size") => {
                 format!("{how} it wrote more than its file size limit (RLIMIT_FSIZE) allows.")
             }
-            _ => format!("{how} it used more CPU time than its limit (RLIMIT_CPU or RLIMIT_RTTIME) allows."),
+            detail => format!("{how} {}.", words::time_limit(detail, case.ending.exit.limits)),
         },
         Kind::Timer => format!("{how} a timer that it had set itself ran out."),
         Kind::BrokenPipe => format!("{how} it wrote to a pipe or socket that nobody reads any more."),
@@ -133,9 +141,20 @@ pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>
         },
         Kind::ExecFailed => format!("{how} its execve failed when there was no way back."),
         Kind::AsyncNotification => {
-            format!("{how} it had asked to be notified by that signal and did not handle it.")
+            let event = match finding.detail {
+                Some("mq_notify") => "a message came (mq_notify)",
+                Some("usb_urb") => "a USB transfer ended",
+                _ => "a file or socket became ready (F_SETOWN)",
+            };
+            format!("{how} that signal had been asked for when {event}, and it had no handler for it.")
         }
-        Kind::SiblingThreadExit => format!("{victim} was ended by another of its own threads."),
+        Kind::SiblingThreadExit => {
+            let code = case.exit_code().unwrap_or_default();
+            let thread = words::ender(case.victim);
+            format!(
+                "{victim} ended with code {code}: {thread} called exit while its main thread was still running."
+            )
+        }
         Kind::Unknown => unknown(&victim, case),
     }
 }
@@ -205,7 +224,24 @@ fn exited(victim: &str, case: &Case<'_>) -> String {
     format!("{victim} exited by itself with code {code}.")
 }
 
+/// A handler of a fault, or of a forbidden system call, that exits.
+fn handler_exited(victim: &str, case: &Case<'_>, finding: &Finding) -> String {
+    let signo = case.decisive.map_or(Signo::SEGV, |decisive| decisive.run.signo);
+    let code = case.exit_code().unwrap_or_default();
+    let what = match finding.kind {
+        Kind::Seccomp => format!("made a system call that its seccomp filter forbids ({signo})"),
+        _ => format!("crashed with {signo}: {}", words::fault(signo, finding.detail)),
+    };
+    format!("{victim} {what}. Its handler then exited with code {code}.")
+}
+
 fn unknown(victim: &str, case: &Case<'_>) -> String {
+    if let Some(signo) = case.ended_without_signal() {
+        return format!(
+            "{victim} was ended by the kernel itself, with the status of {signo} but no signal: strict seccomp does that, \
+             and so does a bug in the kernel (the kernel log would tell of an oops)."
+        );
+    }
     match (case.death_signal(), case.exit_code(), case.decisive) {
         (Some(signo), _, None) => {
             format!("{victim} died of {signo}, and killtrace did not see where that came from.")

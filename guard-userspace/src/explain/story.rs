@@ -12,6 +12,7 @@ use super::doubt::Doubt;
 use super::process::{Mark, ProcId, Process, SignalRun};
 use super::table::Table;
 use super::words::{self, short};
+use crate::model::signal::{Signo, code};
 use crate::model::units;
 
 /// One step, in words, and the event behind it.
@@ -75,14 +76,29 @@ impl<'a> Teller<'a> {
             let act = self.acts.of(decisive.run).filter(|act| act.count > 1);
             story.shared_act = act.map(|act| act.first.id);
             if let Some(again) = decisive.reraised {
-                let text = format!("{} handled it and then sent itself {}", short(victim), again.signo);
+                let text = if again.is(Signo::SEGV, code::SI_KERNEL, false) {
+                    format!(
+                        "{} had no room on its stack for its handler of {}",
+                        short(victim),
+                        decisive.run.signo
+                    )
+                } else {
+                    format!("{} handled it and then sent itself {}", short(victim), again.signo)
+                };
                 story.step(again.last, again.first.id, text);
             }
         }
         if let Some(mark) = story.finding.oom {
             story.evidence.insert(mark.at.id);
         }
-        let text = end(&case);
+        if story.finding.detail == Some("strict") {
+            let text = format!(
+                "{} made a system call that strict seccomp forbids, and the kernel ended it",
+                short(victim)
+            );
+            story.step(case.ending.at, case.ending.at.id, text);
+        }
+        let text = end(&case, &story.finding);
         story.step(case.ending.at, case.ending.at.id, text);
         Some((case, story))
     }
@@ -309,8 +325,18 @@ fn action(finding: &Finding, run: &SignalRun, target: &Process) -> String {
 }
 
 /// How it ended, as the last step.
-fn end(case: &Case<'_>) -> String {
+fn end(case: &Case<'_>, finding: &Finding) -> String {
     let victim = short(case.victim);
+    if finding.kind == Kind::SiblingThreadExit {
+        let code = case.exit_code().unwrap_or_default();
+        let by = words::ender(case.victim);
+        return format!("{victim} exited with code {code}: {by} called exit for all of them");
+    }
+    if let Some(decisive) = case.decisive.filter(|decisive| !decisive.graceful)
+        && let Some(code) = case.exit_code()
+    {
+        return format!("{victim} exited with code {code} in its handler of {}", decisive.run.signo);
+    }
     if let Some(signo) = case.death_signal() {
         return format!("{victim} was killed by {signo}");
     }

@@ -9,7 +9,7 @@ use crate::model::event::{Current, Event, Fact, Signal};
 use crate::model::signal::{Signo, code};
 use crate::model::text::Comm;
 
-use super::process::{Mark, OomMark, ProcId, Process, SignalRun};
+use super::process::{EndedBy, Mark, OomMark, ProcId, Process, SignalRun};
 
 /// `CLONE_VM` (include/uapi/linux/sched.h).
 const CLONE_VM: u64 = 0x100;
@@ -137,7 +137,7 @@ impl Table {
         match &event.fact {
             Fact::Fork(fork) => self.fork(at, event.current, fork),
             Fact::Exec(exec) => self.exec(at, event.current, exec),
-            Fact::Rename { tid, comm } => self.rename(*tid, *comm),
+            Fact::Rename { tid, comm } => self.rename(at, *tid, *comm),
             Fact::Signal(signal) => self.signal(at, event.current, signal),
             Fact::Deliver(deliver) => {
                 let Some(id) = event.current.and_then(|current| self.current(current)) else {
@@ -174,10 +174,15 @@ impl Table {
             Fact::Exit(exit) => self.exit(at, event.current, exit),
             Fact::Taskstats(stats) => {
                 let id = stats.tgid.and_then(|tgid| self.by_tid(tgid)).or_else(|| self.by_tid(stats.tid));
-                if let Some(process) = id.and_then(|id| self.get_mut(id))
-                    && (stats.group_dead == Some(true) || process.threads.len() <= 1)
-                {
-                    process.apply_taskstats(stats);
+                if let Some(process) = id.and_then(|id| self.get_mut(id)) {
+                    let by = (!stats.signaled && stats.status.signal().is_none() && stats.status.0 != 0)
+                        .then_some(EndedBy { tid: stats.tid, comm: stats.comm, blocked: None });
+                    process.thread_ended(stats.tid, stats.status, stats.signaled, by);
+                    // Read later than the exit event, which may have taken this thread out already.
+                    let alone = process.threads.iter().all(|&tid| tid == stats.tid);
+                    if stats.group_dead.unwrap_or(alone) {
+                        process.apply_taskstats(stats);
+                    }
                 }
                 Change::Nothing
             }

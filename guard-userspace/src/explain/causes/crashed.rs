@@ -3,6 +3,8 @@
 //! `current` is the victim, the signal is for the thread, and the code is positive, except x86's `int3` and
 //! general protection faults, which say SI_KERNEL. A fault signal that somebody sent has a code <= 0.
 
+use super::exec_failed::in_exec;
+use super::killed_by_self::is_forged;
 use super::{Case, Cause, Finding};
 use crate::explain::process::SignalRun;
 use crate::model::event::Call;
@@ -21,14 +23,21 @@ impl Cause for Crashed {
         if !blow.run.signo.is_fault() || blow.run.group || !(blow.own || blow.kernel_thread) {
             return None;
         }
-        let forged = blow.in_call(&[Call::RtSigqueueinfo, Call::RtTgsigqueueinfo]) == Some(true);
-        let in_exec = blow.in_call(&[Call::Execve, Call::Execveat]) == Some(true);
-        let fault = blow.run.code > code::SI_USER;
         // BUS_MCEERR_AO comes from whoever found the broken page (mm/memory-failure.c, `kill_proc`).
-        if !fault || forged || (in_exec && blow.run.code == code::SI_KERNEL) {
+        if blow.run.code <= code::SI_USER || is_forged(&blow) || in_exec(case, &blow) {
             return None;
         }
         let finding = Finding::kernel(Kind::Crashed);
+        if blow.run.is(Signo::SEGV, code::SI_KERNEL, false) {
+            return Some(match blow.call() {
+                // arch/x86/kernel/traps.c, `exc_general_protection`.
+                Some(Call::None) => finding.detail("general_protection"),
+                // `sigreturn` with a frame that is none, or no room for a handler's frame (`force_sigsegv`).
+                Some(_) => finding.detail("signal_frame"),
+                // Or an execve that failed, without its traces.
+                None => finding.likely(),
+            });
+        }
         Some(match detail(blow.run) {
             Some(detail) => finding.detail(detail),
             None => finding,
@@ -50,7 +59,6 @@ fn detail(run: &SignalRun) -> Option<&'static str> {
         (Signo::SEGV, 8) => "SEGV_MTEAERR",
         (Signo::SEGV, 9) => "SEGV_MTESERR",
         (Signo::SEGV, 10) => "SEGV_CPERR",
-        (Signo::SEGV, code::SI_KERNEL) => "general_protection",
         (Signo::BUS, 1) => "BUS_ADRALN",
         (Signo::BUS, 2) => "BUS_ADRERR",
         (Signo::BUS, 3) => "BUS_OBJERR",

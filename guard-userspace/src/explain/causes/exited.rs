@@ -1,5 +1,6 @@
 //! It ended by itself: `exit_group(n)`, or a return from main (kernel/exit.c, `do_group_exit`).
 
+use super::sibling_thread_exit::by_sibling;
 use super::{Case, Cause, Finding};
 use crate::explain::case::Status;
 use crate::model::report::{Confidence, Kind, Mechanism};
@@ -17,7 +18,7 @@ impl Cause for Exited {
             Status::Exited => true,
             Status::Killed | Status::Unknown => false,
         };
-        if !by_itself || case.decisive.is_some() {
+        if !by_itself || case.decisive.is_some() || by_sibling(case) {
             return None;
         }
         let finding = Finding { kernel: false, ..Finding::kernel(Kind::Exited) }.mechanism(Mechanism::None);

@@ -2,6 +2,7 @@
 
 use super::killed_by_process::sent_by_call;
 use super::{Case, Cause, Finding, mechanism};
+use crate::explain::case::Blow;
 use crate::model::event::Call;
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};
@@ -15,9 +16,7 @@ impl Cause for KilledBySelf {
 
     fn examine(&self, case: &Case<'_>) -> Option<Finding> {
         let blow = case.blow()?;
-        // A process may give itself any code (`do_rt_sigqueueinfo`), even that of a fault.
-        let forged = blow.in_call(&[Call::RtSigqueueinfo, Call::RtTgsigqueueinfo]) == Some(true);
-        if !blow.own || !(forged || sent_by_call(&blow)) {
+        if !blow.own || !(is_forged(&blow) || sent_by_call(&blow)) {
             return None;
         }
         let mechanism = mechanism(blow.run);
@@ -25,4 +24,13 @@ impl Cause for KilledBySelf {
         let abort = blow.is(Signo::ABRT, code::SI_TKILL, false);
         Some(if abort { finding.detail("abort") } else { finding })
     }
+}
+
+/// A process may give a signal to itself any code (`do_rt_sigqueueinfo`), even that of a fault. The kernel raises faults
+/// for a thread, never for a process.
+pub(super) fn is_forged(blow: &Blow<'_>) -> bool {
+    let run = blow.run;
+    let impossible =
+        run.group && run.code > code::SI_USER && run.code != code::SI_KERNEL && run.signo.is_fault();
+    blow.own && (impossible || blow.in_call(&[Call::RtSigqueueinfo, Call::RtTgsigqueueinfo]) == Some(true))
 }

@@ -20,6 +20,7 @@ mod pid_namespace_teardown;
 mod rlimit;
 mod seccomp;
 mod session_leader_exit;
+mod sibling_thread_exit;
 mod sysrq;
 mod timer;
 mod tty_hangup;
@@ -73,6 +74,7 @@ pub const CAUSES: &[&dyn Cause] = &[
     &debugger::Debugger,
     &sysrq::Sysrq,
     &exec_failed::ExecFailed,
+    &sibling_thread_exit::SiblingThreadExit,
     &async_notification::AsyncNotification,
 ];
 

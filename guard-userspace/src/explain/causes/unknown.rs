@@ -8,6 +8,7 @@ use crate::model::report::{Confidence, Kind, Mechanism};
 pub fn finding(case: &Case<'_>) -> Finding {
     let kernel = case.blow().is_some_and(|blow| blow.other().is_none() && !blow.own);
     let detail = match case.decisive {
+        None if case.ended_without_signal().is_some() => Some("no_signal_sent"),
         None if case.death_signal().is_some() => Some("no_signal_seen"),
         None => Some("no_status"),
         Some(_) => None,

@@ -6,7 +6,7 @@ use crate::model::event::{Current, Exec, Exit, Fork, ProcessFacts};
 use crate::model::text::Comm;
 
 use super::{CLONE_VM, Change, Table};
-use crate::explain::process::{Ending, Mark, ProcId, Process};
+use crate::explain::process::{EndedBy, Ending, Mark, ProcId, Process};
 
 impl Table {
     pub(super) fn fork(&mut self, at: Mark, current: Option<Current>, fork: &Fork) -> Change {
@@ -104,7 +104,7 @@ impl Table {
         let Some(process) = self.get_mut(id).filter(|process| process.tgid == tgid && process.alive()) else {
             return;
         };
-        process.ending = Some(Ending { at, tid: tgid, status: None, pending: None, assumed: true });
+        process.ending = Some(Ending::assumed(at, tgid));
         self.bury(id);
     }
 
@@ -142,12 +142,13 @@ impl Table {
         Change::Moved(id)
     }
 
-    pub(super) fn rename(&mut self, tid: u32, comm: Comm) -> Change {
+    pub(super) fn rename(&mut self, at: Mark, tid: u32, comm: Comm) -> Change {
         let Some(id) = self.by_tid(tid) else { return Change::Nothing };
         match self.get_mut(id) {
             // Other threads have names of their own.
             Some(process) if process.tgid == tid => {
                 process.comm = comm;
+                process.renamed = Some(at);
                 Change::Changed(id)
             }
             _ => Change::Nothing,
@@ -164,6 +165,10 @@ impl Table {
         if process.ending.is_some_and(|ending| !ending.assumed) {
             return Change::Nothing;
         }
+        if let (Some(status), Some(signaled)) = (exit.status, exit.signaled) {
+            let by = EndedBy { tid: current.tid, comm: current.comm, blocked: exit.blocked };
+            process.thread_ended(current.tid, status, signaled, exit.ended_all.then_some(by));
+        }
         if !last {
             if current.tid != tgid {
                 self.by_tid.remove(&current.tid);
@@ -174,7 +179,7 @@ impl Table {
         process.start_ns = exit.start_boottime_ns.or(process.start_ns);
         process.peak_rss_bytes = exit.max_rss_bytes.or(process.peak_rss_bytes);
         process.ending =
-            Some(Ending { at, tid: current.tid, status: exit.status, pending: exit.pending, assumed: false });
+            Some(Ending { at, tid: current.tid, status: exit.status, exit: *exit, assumed: false });
         process.use_stats();
         process.listening.clear();
         if current.tid != tgid {
@@ -242,7 +247,7 @@ impl Table {
         let Some(process) = self.get_mut(id) else { return Change::Nothing };
         if facts.seeded && facts.zombie && process.ending.is_none() {
             // It died before watching began, unless its exit is still to come in the stream.
-            process.ending = Some(Ending { at, tid: facts.tgid, status: None, pending: None, assumed: true });
+            process.ending = Some(Ending::assumed(at, facts.tgid));
         }
         Change::Changed(id)
     }
