@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let called = args.first().map_or("zoo", |path| path.rsplit('/').next().unwrap_or(path));
     match args[1..] {
-        _ if called.starts_with("kz-") => {
+        _ if !called.starts_with("zoo") => {
             acts::perform(&args[1..]);
             ExitCode::SUCCESS
         }

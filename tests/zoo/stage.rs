@@ -348,6 +348,12 @@ impl Death<'_> {
         self
     }
 
+    /// The truth itself: it really dumped core.
+    pub(crate) fn with_core(self) -> Self {
+        assert!(self.0.status.map(WaitStatus).is_some_and(WaitStatus::core_dumped), "it dumped no core");
+        self
+    }
+
     /// The truth itself: it really exited with this code.
     pub(crate) fn by_exit(self, code: i32) -> Self {
         let status = self.0.status.map(WaitStatus);

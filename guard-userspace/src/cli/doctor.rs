@@ -191,15 +191,14 @@ fn findings() -> Findings {
     let mut checks = privileges::checks();
     checks.extend(kernel::checks());
     checks.extend(machine::checks());
-    let (backends, backend) = kernel::backends(Verdict::of(&checks));
-    checks.extend(backends);
+    checks.push(kernel::armed(Verdict::of(&checks)));
     let verdict = Verdict::of(&checks);
     Findings {
         schema: "killtrace.doctor/1",
         tool: Tool { name: "killtrace".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         host: host::host(),
         checks,
-        backend,
+        backend: (verdict == Verdict::Works).then_some("ebpf"),
         verdict,
     }
 }

@@ -53,14 +53,14 @@ impl Comparison<'_> {
             self.differs("kind and confidence", &said, &(expected.kind, expected.confidence));
         }
         // What a humbler answer leaves open is not asked further.
-        if humbler == Some(said) && said.1 == Confidence::Unknown {
+        if humbler == Some(said) && (said.1 == Confidence::Unknown || said.0 != expected.kind) {
             self.innocent();
             return;
         }
         if let Some(mechanism) = expected.mechanism.filter(|_| humbler.is_none()) {
             self.same("mechanism", &cause.mechanism, &mechanism);
         }
-        if expected.detail.is_some() {
+        if expected.detail.is_some() && !(humbler == Some(said) && cause.detail.is_none()) {
             self.same("detail", &cause.detail, &expected.detail);
         }
         self.same("graceful", &cause.graceful, &expected.graceful);

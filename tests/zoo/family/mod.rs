@@ -1,6 +1,12 @@
 //! The families of deaths, one file each: cases, and the acts that only they need.
 
+mod faults;
+mod io;
 mod kills;
+mod limits;
+mod seccomp;
+mod self_inflicted;
+mod threads;
 
 use crate::Case;
 use crate::acts::Act;
@@ -12,4 +18,12 @@ pub(crate) struct Family {
 }
 
 /// Every family.
-pub(crate) const ALL: &[&Family] = &[&kills::KILLS];
+pub(crate) const ALL: &[&Family] = &[
+    &kills::KILLS,
+    &self_inflicted::SELF_INFLICTED,
+    &threads::THREADS,
+    &faults::FAULTS,
+    &limits::LIMITS,
+    &io::IO,
+    &seccomp::SECCOMP,
+];
