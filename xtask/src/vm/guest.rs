@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -110,8 +111,19 @@ fn qemu(run: &Run, console: &Path, results: &Path, files: &Path) -> Command {
             qemu.arg("-device").arg(format!("virtserialport,chardev={name}"));
         }
     }
-    qemu.stdin(Stdio::null());
+    die_with_this_thread(qemu.stdin(Stdio::null()));
     qemu
+}
+
+/// However this program ends, no guest stays behind.
+fn die_with_this_thread(command: &mut Command) {
+    // SAFETY: prctl is async-signal-safe and the closure touches no memory.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
 }
 
 /// A guest that does not outlive its test.
