@@ -13,10 +13,11 @@ mod programs;
 mod results;
 mod summary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -45,6 +46,9 @@ pub(crate) struct Options {
     /// Run this in the guests' shell instead of the zoo, and show what it says
     #[arg(long, value_name = "COMMAND", conflicts_with = "case")]
     sh: Option<String>,
+    /// So many guests at a time; as many as there are processors, if not said
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: Option<u8>,
     /// Only list the kernels and backends
     #[arg(long)]
     list: bool,
@@ -69,22 +73,40 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command: options.sh.as_deref().unwrap_or_default(),
     };
     let mut programs = BTreeMap::new();
-    let mut rows = Vec::new();
-    for run in runs {
+    let mut rows: Vec<Option<Row>> = runs.iter().map(|_| None).collect();
+    let mut guests = VecDeque::new();
+    for (place, run) in runs.into_iter().enumerate() {
         if let Some(reason) = run.backend.missing {
-            println!("\n== {}\nskipped: {}: {reason}", run.name(), run.name());
-            rows.push(Row::not_run(&run));
+            println!("skipped: {}: {reason}", run.name());
+            rows[place] = Some(Row::not_run(&run));
             continue;
         }
         let arch = run.kernel.arch;
         if !programs.contains_key(arch.name()) {
             programs.insert(arch.name(), Programs::build(arch)?);
         }
-        let image = kernel::image(run.kernel)?;
-        println!("\n== {} ({})", run.name(), image.display());
-        rows.push(play(&run, &image, &programs[arch.name()], &job, options.keep.as_deref())?);
+        guests.push_back((place, run, kernel::image(run.kernel)?));
     }
-    summary::close(&rows)
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let guests = Mutex::new(guests);
+    let next = || guests.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let work = || -> Result<Vec<(usize, Row)>> {
+        let mut done = Vec::new();
+        while let Some((place, run, image)) = next() {
+            let programs = &programs[run.kernel.arch.name()];
+            done.push((place, play(&run, &image, programs, &job, options.keep.as_deref())?));
+        }
+        Ok(done)
+    };
+    let done: Result<Vec<_>> = std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..options.jobs.map_or(cores, usize::from)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("it panicked"))).collect()
+    });
+    for (place, row) in done?.into_iter().flatten() {
+        rows[place] = Some(row);
+    }
+    summary::close(&rows.into_iter().flatten().collect::<Vec<_>>())
 }
 
 fn list() {
@@ -102,6 +124,7 @@ fn list() {
 fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Option<&Path>) -> Result<Row> {
     let dir = tempfile::Builder::new().prefix("guest").tempdir_in(packages::store())?;
     let initramfs = initramfs::build(run, programs, job)?;
+    println!("{} boots {}", run.name(), image.display());
     let mut results = Results::default();
     let is_zoo = job.command.is_empty();
     let ran = boot(run, image, &initramfs, dir.path(), &mut |news| {
@@ -121,7 +144,8 @@ fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Optio
         println!("{} {case} ... {verdict}", run.name());
     }
     let trouble = trouble(&ran, &results, is_zoo);
-    explain(run, &ran, &results, trouble.as_deref());
+    // In one piece: other guests talk, too.
+    print!("{}", explain(run, &ran, &results, trouble.as_deref()));
     if let Some(keep) = keep {
         bring_out(&ran.files, &keep.join(run.name()))?;
     }
@@ -145,24 +169,25 @@ fn trouble(ran: &Ran, results: &Results, is_zoo: bool) -> Option<String> {
     }
 }
 
-/// Says what is known of whatever went wrong.
-fn explain(run: &Run, ran: &Ran, results: &Results, trouble: Option<&str>) {
+/// What is known of whatever went wrong.
+fn explain(run: &Run, ran: &Ran, results: &Results, trouble: Option<&str>) -> String {
+    let name = run.name();
+    let mut text = String::new();
     for skipped in &results.skipped {
-        println!("skipped: {} {skipped}", run.name());
+        text += &format!("skipped: {name} {skipped}\n");
     }
     for (case, verdict, why) in results.explanations() {
-        println!("\n---- {} {case} {verdict} ----\n{}", run.name(), why.trim_end());
+        text += &format!("\n---- {name} {case} {verdict} ----\n{}\n", why.trim_end());
     }
-    let Some(trouble) = trouble else { return };
-    println!("\n---- {}: {trouble} ----", run.name());
-    print!("{}", tail(results.stray(), 20));
-    println!("---- the end of its console ----");
-    print!("{}", tail(&ran.console, 40));
+    let Some(trouble) = trouble else { return text };
+    text += &format!("\n---- {name}: {trouble} ----\n{}", tail(results.stray(), 20));
+    text += &format!("---- the end of its console ----\n{}", tail(&ran.console, 40));
     if let End::Off(status) = ran.end
         && !status.success()
     {
-        println!("QEMU ended with {status}");
+        text += &format!("QEMU ended with {status}\n");
     }
+    text
 }
 
 /// The last lines, safe to print.
