@@ -50,7 +50,11 @@ pub fn load(path: &Path) -> Result<Loaded, RecordingError> {
     load_from(BufReader::with_capacity(1 << 16, file), path)
 }
 
-fn load_from(mut input: impl BufRead, path: &Path) -> Result<Loaded, RecordingError> {
+/// Reads what `input` holds; `path` is for the messages.
+///
+/// # Errors
+/// Like [`load`]'s.
+pub fn load_from(mut input: impl BufRead, path: &Path) -> Result<Loaded, RecordingError> {
     let mut first = Vec::new();
     read_line(&mut input, &mut first).map_err(|source| RecordingError::read(path, source))?;
     if first.iter().all(u8::is_ascii_whitespace) && first.len() < usize::try_from(MAX_LINE_BYTES).unwrap_or(0)

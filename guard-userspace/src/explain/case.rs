@@ -137,7 +137,7 @@ impl<'a> Case<'a> {
             .filter(|run| signo.is_none_or(|signo| run.signo == signo))
             .filter(|run| run.signo.is_fatal_by_default())
             .filter(|run| run.result.queued() && !run.all_handled())
-            .filter(|run| run.first.t_ns <= self.ending.at.t_ns + SLACK_NS);
+            .filter(|run| run.first.t_ns <= self.ending.at.t_ns.saturating_add(SLACK_NS));
         let named = taken.filter(|taken| Some(taken.signo) == signo && taken.signo != Signo::KILL);
         let run = match named {
             Some(taken) => {

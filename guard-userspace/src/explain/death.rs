@@ -316,9 +316,7 @@ fn oom(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Oom {
         cgroup: logged.filter(|_| memcg).or(figures.map(|memory| memory.path.clone())),
         limit_bytes: figures.and_then(|memory| memory.limit_bytes),
         usage_bytes: figures.and_then(|memory| memory.usage_bytes),
-        victim_rss_bytes: mark
-            .and_then(|mark| mark.victim.details)
-            .map(|details| details.anon_rss_bytes + details.file_rss_bytes + details.shmem_rss_bytes),
+        victim_rss_bytes: mark.and_then(|mark| mark.victim.details).map(|details| details.rss_bytes()),
         allocating_task: mark.map(|mark| {
             let process = mark.current.and_then(|id| case.table.get(id));
             ProcessRef {

@@ -15,7 +15,7 @@ impl Losses {
     const LATE_NS: u64 = 2_000_000_000;
 
     pub fn note(&mut self, t_ns: u64, count: u64) {
-        self.total += count;
+        self.total = self.total.saturating_add(count);
         if self.recent.len() == Self::KEPT {
             self.recent.pop_front();
         }
@@ -31,6 +31,7 @@ impl Losses {
     #[must_use]
     pub fn between(&self, from_ns: u64, to_ns: u64) -> u64 {
         let window = from_ns..=to_ns.saturating_add(Self::LATE_NS);
-        self.recent.iter().filter(|(t_ns, _)| window.contains(t_ns)).map(|(_, count)| count).sum()
+        let counts = self.recent.iter().filter(|(t_ns, _)| window.contains(t_ns)).map(|(_, count)| *count);
+        counts.fold(0, u64::saturating_add)
     }
 }

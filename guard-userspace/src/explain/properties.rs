@@ -2,6 +2,7 @@
 
 mod disturb;
 mod found;
+mod garbage;
 mod sample;
 mod streams;
 

@@ -163,8 +163,7 @@ impl Table {
                 if let Some(process) = self.get_mut(id) {
                     process.history.oom.get_or_insert(mark);
                     if let Some(details) = victim.details {
-                        let rss = details.anon_rss_bytes + details.file_rss_bytes + details.shmem_rss_bytes;
-                        process.rss_bytes = Some(rss);
+                        process.rss_bytes = Some(details.rss_bytes());
                         process.image.oom_score_adj = Some(details.oom_score_adj);
                     }
                 }

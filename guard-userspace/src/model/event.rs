@@ -256,6 +256,14 @@ pub struct OomDetails {
     pub oom_score_adj: i32,
 }
 
+impl OomDetails {
+    /// What it held in memory.
+    #[must_use]
+    pub fn rss_bytes(&self) -> u64 {
+        self.anon_rss_bytes.saturating_add(self.file_rss_bytes).saturating_add(self.shmem_rss_bytes)
+    }
+}
+
 /// One thread ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {

@@ -35,7 +35,7 @@ static SAMPLES: LazyLock<Vec<(Sample, Vec<Answer>)>> = LazyLock::new(|| {
     recorded().into_iter().chain(told).map(with_answers).collect()
 });
 
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }
 
