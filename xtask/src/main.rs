@@ -7,6 +7,7 @@ mod build_ebpf;
 mod counts;
 mod dist;
 mod fixture;
+mod fuzz;
 mod schema;
 mod setup;
 mod shell;
@@ -61,6 +62,17 @@ enum Task {
     Dist(dist::Options),
     /// Play the kill zoo on other kernels, in emulated machines
     VmTest(vm::Options),
+    /// Feed damaged recordings and records to the explainer and the decoder, with cargo-fuzz
+    Fuzz {
+        /// Only this one: explain, recording or decode
+        target: Option<String>,
+        /// For so long, all together
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Another seed looks elsewhere
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
     /// Measure killtrace on this machine: start, verdict, load, idle
     Bench {
         /// The programs are built already (how it calls itself as root)
@@ -79,6 +91,7 @@ fn main() -> ExitCode {
         Task::ZooFixtures { kernel, kept } => fixture::zoo(&kernel, &kept),
         Task::Dist(options) => dist::run(&options),
         Task::VmTest(options) => vm::run(&options),
+        Task::Fuzz { target, seconds, seed } => fuzz::fuzz(target.as_deref(), seconds, seed),
         Task::Bench { built } => bench::run(built),
     };
     match result {
