@@ -27,7 +27,7 @@ impl Order {
 
     /// Whether an event can come now: not twice, and not after what its CPU made later.
     pub(super) fn admits(&mut self, event: &Event) -> bool {
-        let Some(cpu) = event.cpu else { return true };
+        let Some(cpu) = event.cpu.filter(|_| event.fact != Fact::End) else { return true };
         if self.cpus.len() >= Self::CPUS && !self.cpus.contains_key(&cpu) {
             return false;
         }

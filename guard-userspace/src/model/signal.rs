@@ -111,9 +111,9 @@ impl Signo {
             "RTMAX" => MAX,
             _ => {
                 if let Some(up) = name.strip_prefix("RTMIN+") {
-                    KERNEL_RTMIN + 2 + up.parse::<i32>().ok()?
+                    (KERNEL_RTMIN + 2).checked_add(up.parse().ok()?)?
                 } else if let Some(down) = name.strip_prefix("RTMAX-") {
-                    MAX - down.parse::<i32>().ok()?
+                    MAX.checked_sub(down.parse().ok()?)?
                 } else {
                     return None;
                 }
@@ -131,10 +131,11 @@ impl Signo {
     /// What it does to a process that has no handler for it.
     #[must_use]
     pub fn default_action(self) -> DefaultAction {
-        usize::try_from(self.0 - 1)
-            .ok()
-            .and_then(|index| SIGNALS.get(index))
-            .map_or(Terminate, |known| known.1)
+        self.known().map_or(Terminate, |known| known.1)
+    }
+
+    fn known(self) -> Option<&'static (&'static str, DefaultAction)> {
+        SIGNALS.get(usize::try_from(self.0).ok()?.checked_sub(1)?)
     }
 
     /// Its place in a set of signals as /proc and the kernel show one; 0 for what is no signal.
@@ -159,8 +160,7 @@ impl Signo {
 
 impl fmt::Display for Signo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = usize::try_from(self.0 - 1).ok().and_then(|index| SIGNALS.get(index));
-        match (known, self.0) {
+        match (self.known(), self.0) {
             (Some((name, _)), _) => f.write_str(name),
             (None, 32 | 33) => write!(f, "signal {}", self.0),
             (None, number) if self.is_real_time() && number < 50 => match number - KERNEL_RTMIN - 2 {
@@ -260,7 +260,7 @@ mod tests {
             assert_eq!(Signo::parse(text), Some(Signo::KILL), "{text}");
         }
         assert_eq!(Signo::parse("RTMIN+3"), Some(Signo(37)));
-        for text in ["", "0", "65", "SIGNOPE", "-9", "RTMIN+40"] {
+        for text in ["", "0", "65", "SIGNOPE", "-9", "RTMIN+40", "RTMIN+2147483647", "RTMAX--2147483647"] {
             assert_eq!(Signo::parse(text), None, "{text}");
         }
     }

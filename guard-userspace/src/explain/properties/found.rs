@@ -175,3 +175,25 @@ fn threads_read_a_moment_ago_do_not_take_the_id_of_another_process() {
     let death = scenario.kill(70, 100, Signo::KILL).dies(100, Signo::KILL).death(100);
     assert_eq!(death.victim.comm, "node");
 }
+
+#[test]
+fn a_number_that_is_no_signal_has_a_name_all_the_same() {
+    for number in [i32::MIN, -1, 0, 65, i32::MAX] {
+        let signo = Signo(number);
+        assert_eq!((signo.to_string(), signo.bit()), (format!("signal {number}"), 0));
+        let death = vite().kill(70, 100, signo).exits(100, 0).death(100);
+        assert_answer(&death, Kind::Exited, None, Confidence::Certain);
+    }
+}
+
+#[test]
+fn the_end_of_a_stream_ends_it_whoever_told_it() {
+    let mut scenario = vite();
+    scenario.kill(70, 100, Signo::KILL).dies(100, Signo::KILL);
+    let selectors = Selectors { pids: vec![100], ..Selectors::default() };
+    let mut explainer = Explainer::new(scenario.header.clone(), selectors);
+    let end = scenario.push(None, Fact::End);
+    (end.cpu, end.t_ns) = (Some(0), 0);
+    scenario.events.iter().for_each(|event| explainer.apply(event));
+    assert!(!explainer.is_settling());
+}
