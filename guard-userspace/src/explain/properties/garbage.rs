@@ -8,7 +8,7 @@ use super::streams::config;
 use crate::explain::invariants::explain_and_check;
 use crate::explain::scenario::Scenario;
 use crate::model::event::{
-    Call, CgroupMemory, Current, Deliver, Disposition, Event, Exec, Exit, Fact, Fork, MachineMemory,
+    Call, CgroupMemory, Current, Deliver, Disposition, Event, Exec, Exit, Fact, Fork, Limits, MachineMemory,
     OomDetails, OomVictim, ProcessFacts, Signal, SignalMasks, SignalResult, Syscall, Taskstats, WaitStatus,
 };
 use crate::model::select::Selectors;
@@ -79,10 +79,22 @@ fn signal() -> impl Strategy<Value = Fact> {
 
 fn exit() -> impl Strategy<Value = Fact> {
     let status = prop_oneof![0i32..=255, (0i32..=255).prop_map(|code| code << 8), any::<i32>()];
-    (maybe(status), maybe(any::<bool>()), maybe(pid()), maybe(any::<u64>()), any::<Option<u64>>()).prop_map(
-        |(status, group_dead, ppid, pending, max_rss_bytes)| {
-            let status = status.map(WaitStatus);
-            Fact::Exit(Exit { status, group_dead, ppid, pending, start_boottime_ns: None, max_rss_bytes })
+    let how = (any::<Option<bool>>(), any::<bool>(), any::<Option<u64>>(), maybe(0u32..5));
+    let limits = maybe(any::<(Option<u64>, Option<u64>)>());
+    (maybe(status), maybe(any::<bool>()), maybe(pid()), maybe(any::<u64>()), how, limits).prop_map(
+        |(status, group_dead, ppid, pending, (signaled, ended_all, blocked, seccomp_mode), limits)| {
+            Fact::Exit(Exit {
+                status: status.map(WaitStatus),
+                group_dead,
+                ppid,
+                pending,
+                signaled,
+                ended_all,
+                blocked,
+                seccomp_mode,
+                limits: limits.map(|(cpu_s, rttime_us)| Limits { cpu_s, rttime_us }),
+                ..Exit::default()
+            })
         },
     )
 }
@@ -146,7 +158,15 @@ fn fact() -> impl Strategy<Value = Fact> {
     let stats = (pid(), maybe(pid()), any::<i32>(), any::<Option<bool>>(), any::<bool>()).prop_map(
         |(tid, tgid, status, group_dead, signaled)| {
             let status = WaitStatus(status);
-            Fact::Taskstats(Taskstats { tid, tgid, status, group_dead, signaled, max_rss_bytes: None })
+            Fact::Taskstats(Taskstats {
+                tid,
+                tgid,
+                status,
+                group_dead,
+                comm: None,
+                signaled,
+                max_rss_bytes: None,
+            })
         },
     );
     let memory = (text(), any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<u64>>()).prop_map(
