@@ -42,50 +42,6 @@ fn assert_killer(death: &Death, pid: u32, args: &[&str]) {
 }
 
 #[test]
-fn live_an_exit_is_an_exit_whatever_its_code() {
-    let Some(_turn) = live() else { return };
-    for code in [0, 3, 137, 143] {
-        let watch = watch_victims();
-        let mut victim = Victim::start(&["exit", &code.to_string()]);
-        let truth = victim.wait();
-        assert_eq!(truth, Truth { code: Some(code), signal: None });
-        let (_, death) = report_of(watch, victim.pid(), truth);
-        assert_eq!(kind(&death), (Kind::Exited, Confidence::Certain), "{}", death.summary);
-        assert_eq!(death.killer, None, "{}", death.summary);
-        assert!(!death.cause.graceful, "nobody asked it to stop: {}", death.summary);
-    }
-}
-
-#[test]
-fn live_abort_is_its_own_doing() {
-    let Some(_turn) = live() else { return };
-    let watch = watch_victims();
-    let mut victim = Victim::start(&["abort"]);
-    let truth = victim.wait();
-    assert_eq!(truth.signal, Some(libc::SIGABRT));
-    let (_, death) = report_of(watch, victim.pid(), truth);
-    assert_eq!(kind(&death), (Kind::KilledBySelf, Confidence::Certain), "{}", death.summary);
-    assert!(matches!(death.cause.mechanism, Mechanism::Tgkill | Mechanism::Tkill), "{:?}", death.cause);
-    assert_eq!(death.killer, None, "{}", death.summary);
-}
-
-#[test]
-fn live_a_fault_is_a_crash() {
-    let Some(_turn) = live() else { return };
-    // With the handler of Rust's std the fault happens twice: once for the handler, which gives up, and again.
-    for way in ["segfault", "segfault-in-rust"] {
-        let watch = watch_victims();
-        let mut victim = Victim::start(&[way]);
-        let truth = victim.wait();
-        assert_eq!(truth.signal, Some(libc::SIGSEGV));
-        let (_, death) = report_of(watch, victim.pid(), truth);
-        assert_eq!(kind(&death), (Kind::Crashed, Confidence::Certain), "{way}: {}", death.summary);
-        assert_eq!(death.cause.detail.as_deref(), Some("SEGV_MAPERR"), "{}", death.summary);
-        assert_eq!(death.killer, None, "{}", death.summary);
-    }
-}
-
-#[test]
 fn live_a_segv_that_was_sent_is_no_crash() {
     let Some(_turn) = live() else { return };
     let watch = watch_victims();

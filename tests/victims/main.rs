@@ -21,16 +21,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    if args.first() != Some(&"segfault-in-rust") {
-        // std handles them to recognise stack overflows; most programs do not.
-        for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
-            handle(signal, SigHandler::SigDfl);
-        }
-    }
     match *args.as_slice() {
-        ["exit", code] => std::process::exit(number(code)),
-        ["abort"] => std::process::abort(),
-        ["segfault" | "segfault-in-rust"] => fault(),
         ["wait"] => wait_for_the_end(&[]),
         ["ignore-term", code] => ignore_term(number(code)),
         ["exit-on-term", code] => exit_on_term(number(code)),
@@ -73,12 +64,6 @@ fn wait_for_input_to_close() {
 fn wait_for_the_end(facts: &[u32]) {
     ready(facts);
     std::thread::sleep(LIFETIME);
-}
-
-/// Reads an address that is never mapped.
-fn fault() {
-    // SAFETY: none: the fault is the purpose, and the process does not survive it.
-    unsafe { std::ptr::read_volatile(std::ptr::without_provenance::<u8>(8)) };
 }
 
 /// Ignores SIGTERM; ends by itself, with `code`, when its standard input closes.

@@ -2,7 +2,7 @@
 
 use crate::model::event::{Call, WaitStatus};
 use crate::model::report::Confidence;
-use crate::model::signal::{Signo, code};
+use crate::model::signal::{DefaultAction, Signo, code};
 
 use super::process::{Ending, Handled, ProcId, Process, SignalRun};
 use super::table::Table;
@@ -130,6 +130,7 @@ impl<'a> Case<'a> {
     fn killed_by(&self, signo: Option<Signo>) -> Option<Decisive<'a>> {
         let history = &self.victim.history;
         let taken = history.taken;
+        let signo = self.dumped_for().or(signo);
         let signo = signo.or(taken.map(|taken| taken.signo).filter(|&signo| signo != Signo::KILL));
         let mut candidates = history
             .runs
@@ -177,6 +178,21 @@ impl<'a> Case<'a> {
             },
             None => certain,
         })
+    }
+
+    /// The signal that it was dumping core for when a SIGKILL cut that short.
+    ///
+    /// Whoever has taken a signal that dumps core is dying of it (kernel/signal.c, `get_signal`). A SIGKILL is still
+    /// accepted then, and since Linux 5.18 puts its own number into the status (`complete_signal`).
+    #[must_use]
+    pub fn dumped_for(&self) -> Option<Signo> {
+        let killed = matches!(self.status, Status::Known(status) if status.signal() == Some(Signo::KILL.0));
+        let taken = self.victim.history.taken?;
+        let later = |run: &SignalRun| {
+            run.signo == Signo::KILL && run.result.queued() && run.first.t_ns > taken.at.t_ns
+        };
+        let dumps = taken.signo.default_action() == DefaultAction::Core;
+        (killed && dumps && self.victim.history.runs.iter().any(later)).then_some(taken.signo)
     }
 
     /// The fault whose handler could not even be entered: for want of a stack the kernel raises SIGSEGV once more, from

@@ -15,6 +15,14 @@ use super::words;
 /// The answer in one sentence.
 #[must_use]
 pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> String {
+    let sentence = cause(table, case, story, oom);
+    match case.dumped_for() {
+        Some(_) => format!("{sentence} A SIGKILL while it dumped core gave it the status of SIGKILL."),
+        None => sentence,
+    }
+}
+
+fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> String {
     let victim = case.victim.label();
     let finding = &story.finding;
     let run = case.decisive.map(|decisive| decisive.run);

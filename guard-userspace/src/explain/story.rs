@@ -337,6 +337,9 @@ fn end(case: &Case<'_>, finding: &Finding) -> String {
     {
         return format!("{victim} exited with code {code} in its handler of {}", decisive.run.signo);
     }
+    if let (Some(signo), true) = (case.death_signal(), case.dumped_for().is_some()) {
+        return format!("{victim} was dumping core when {signo} ended that, and gave it its status");
+    }
     if let Some(signo) = case.death_signal() {
         return format!("{victim} was killed by {signo}");
     }

@@ -1,5 +1,7 @@
 //! The stories, told from streams of events.
 
+mod own_doing;
+
 use crate::model::event::{Call, SignalResult};
 use crate::model::report::{Confidence, Death, Kind, Mechanism, Role};
 use crate::model::signal::{Signo, code};

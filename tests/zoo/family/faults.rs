@@ -279,7 +279,7 @@ fn core_dump(stage: &mut Stage) {
         .with_core();
 }
 
-/// SIGKILL is taken by a process that dumps core, and changes nothing but the dump (fs/coredump.c).
+/// A process that dumps core is dying; SIGKILL ends the dump, and since Linux 5.18 changes the status.
 fn killed_in_dump(stage: &mut Stage) {
     let dir = stage.dir().to_owned();
     let mut victim = stage.victim(&[&format!("dump:{}", dir.display()), "hoard:256", "ready", "obey"]);
@@ -295,10 +295,11 @@ fn killed_in_dump(stage: &mut Stage) {
     let decoy = stage.perform("kz-decoy", &[&format!("kill:{},KILL", victim.pid())]);
     stage
         .death_of(&mut victim, Kind::KilledBySelf)
-        .by_signal(libc::SIGABRT)
         .detail("abort")
         .no_killer()
         .innocent(decoy.pid)
+        .chain(&["sent SIGABRT to itself", "dumping core"])
+        .summary(&["called abort()"])
         .other_signal("SIGKILL");
 }
 
