@@ -218,7 +218,46 @@ fn bring_out(archive: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use std::time::Duration;
+
     use super::*;
+
+    fn ran(end: End, console: &str) -> Ran {
+        let (results, files) = (String::new(), PathBuf::new());
+        Ran { end, results, console: console.into(), files, took: Duration::from_secs(9) }
+    }
+
+    fn said(lines: &[&str]) -> Results {
+        let mut results = Results::default();
+        for line in lines {
+            let _ = results.line(line);
+        }
+        results
+    }
+
+    #[test]
+    fn a_guest_in_trouble_is_noticed() {
+        let off = || End::Off(ExitStatus::from_raw(0));
+        let case = "test kill ... ok";
+        let whole = said(&["== up 3 s", case, "== ended 0"]);
+        assert_eq!(trouble(&ran(off(), ""), &whole, true), None);
+        let nothing = said(&["== up 3 s", "== ended 0"]);
+        assert_eq!(trouble(&ran(off(), ""), &nothing, true).as_deref(), Some("no case ran"));
+        let crashed = said(&["== up 3 s", case, "== ended 134"]);
+        let why = trouble(&ran(off(), ""), &crashed, true);
+        assert_eq!(why.as_deref(), Some("the tests ended with exit code 134"));
+        let cut = said(&["== up 3 s", case]);
+        assert_eq!(trouble(&ran(off(), ""), &cut, true).as_deref(), Some("the guest ended in the middle"));
+        let panic = ran(off(), "[ 9.1] Kernel panic - not syncing: sysrq triggered crash\n");
+        let why = trouble(&panic, &cut, true);
+        assert_eq!(why.as_deref(), Some("the guest's kernel panicked - not syncing: sysrq triggered crash"));
+        let silent = ran(End::Silent(Duration::from_secs(150)), "");
+        let why = trouble(&silent, &cut, true);
+        assert_eq!(why.as_deref(), Some("the guest said nothing for 150 s"));
+        assert_eq!(trouble(&ran(off(), ""), &said(&[]), true).as_deref(), Some("the guest did not come up"));
+    }
 
     #[test]
     fn the_tail_of_a_console_is_plain_text() {
