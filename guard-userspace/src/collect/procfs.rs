@@ -163,6 +163,7 @@ impl Procfs {
         facts.uid = status.uid;
         facts.user = status.uid.and_then(|uid| self.users.name(uid)).map(str::to_owned);
         facts.ns_tgid = status.ns_tgid;
+        facts.tracer = status.tracer;
         facts.signals = status.signals;
         facts.cgroups = self.read(directory, "cgroup").ok().map(parse::cgroups);
         if !stat.exiting() {

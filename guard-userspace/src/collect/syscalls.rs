@@ -22,7 +22,7 @@ impl Arch {
 
 /// The call, its number on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl) and on aarch64
 /// (include/uapi/asm-generic/unistd.h).
-const CALLS: [(Call, i64, i64); 22] = [
+const CALLS: [(Call, i64, i64); 24] = [
     (Call::Kill, 62, 129),
     (Call::Tkill, 200, 130),
     (Call::Tgkill, 234, 131),
@@ -34,6 +34,8 @@ const CALLS: [(Call, i64, i64); 22] = [
     (Call::Write, 1, 64),
     (Call::Writev, 20, 66),
     (Call::Pwrite64, 18, 68),
+    (Call::Sendfile, 40, 71),
+    (Call::Splice, 275, 76),
     (Call::Ioctl, 16, 29),
     (Call::Close, 3, 57),
     (Call::ExitGroup, 231, 94),
@@ -83,6 +85,8 @@ mod tests {
             (Call::Write, libc::SYS_write),
             (Call::Writev, libc::SYS_writev),
             (Call::Pwrite64, libc::SYS_pwrite64),
+            (Call::Sendfile, libc::SYS_sendfile),
+            (Call::Splice, libc::SYS_splice),
             (Call::Ioctl, libc::SYS_ioctl),
             (Call::Close, libc::SYS_close),
             (Call::ExitGroup, libc::SYS_exit_group),

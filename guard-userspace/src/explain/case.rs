@@ -63,6 +63,9 @@ impl<'a> Case<'a> {
         };
         let mut case = Self { table, victim, ending, status, decisive: None };
         case.decisive = case.find_decisive();
+        if let Some(run) = case.decisive.map(|decisive| decisive.run).filter(|run| case.is_reboot(run)) {
+            case.status = reboot_status(run);
+        }
         Some(case)
     }
 
@@ -137,7 +140,7 @@ impl<'a> Case<'a> {
             .iter()
             .filter(|run| signo.is_none_or(|signo| run.signo == signo))
             .filter(|run| run.signo.is_fatal_by_default())
-            .filter(|run| run.result.queued() && !run.all_handled())
+            .filter(|run| run.result.queued() && !run.all_handled() && !self.swallowed(run))
             .filter(|run| run.first.t_ns <= self.ending.at.t_ns.saturating_add(SLACK_NS));
         let named = taken.filter(|taken| Some(taken.signo) == signo && taken.signo != Signo::KILL);
         let run = match named {
@@ -295,8 +298,78 @@ impl<'a> Case<'a> {
                 && other.result.queued()
                 && other.first.t_ns > run.first.t_ns
         };
-        self.ending.exit.pending.is_some_and(|pending| pending & run.signo.bit() == 0)
-            || (!run.signo.is_real_time() && self.victim.history.runs.iter().any(later))
+        // In a process that was traced, its tracer may have swallowed it.
+        self.victim.history.stops_since(run) == 0
+            && (self.ending.exit.pending.is_some_and(|pending| pending & run.signo.bit() == 0)
+                || (!run.signo.is_real_time() && self.victim.history.runs.iter().any(later)))
+    }
+
+    /// It stopped for its tracer with this signal, and later with another one: the first went nowhere.
+    #[must_use]
+    pub fn swallowed(&self, run: &SignalRun) -> bool {
+        let history = &self.victim.history;
+        let stops = history.stops_since(run);
+        let later = |later: &SignalRun| {
+            let after = later.handled == 0 && later.first.t_ns > run.last.t_ns;
+            after && (1..stops).contains(&history.stops_since(later))
+        };
+        stops > 1 && history.runs.iter().any(later)
+    }
+
+    /// A request to stop that its tracer may have swallowed.
+    #[must_use]
+    pub fn asked_through_tracer(&self) -> Option<Signo> {
+        let (end, history) = (self.ending.at.t_ns, &self.victim.history);
+        let stopped = history.runs.iter().filter(|run| run.handled == 0 && history.stops_since(run) > 0);
+        let mut asked = stopped.map(|run| (run.signo, end.saturating_sub(run.first.t_ns)));
+        let asked = asked.find(|(signo, since)| stop_window(*signo).is_some_and(|window| *since < window));
+        asked.map(|(signo, _)| signo)
+    }
+
+    /// The process that traced it: the one it last stopped for, or the one that /proc named.
+    #[must_use]
+    pub fn tracer(&self) -> Option<&'a Process> {
+        let stopped_for = self.victim.history.stops.back().map(|stop| stop.tracer);
+        let tracer = stopped_for.or_else(|| self.table.by_tid(self.victim.tracer?));
+        tracer.and_then(|id| self.table.get(id))
+    }
+
+    /// It had stopped for a tracer before this moment.
+    #[must_use]
+    pub fn stopped_before(&self, t_ns: u64) -> bool {
+        self.victim.history.stops.front().is_some_and(|stop| stop.at.t_ns <= t_ns)
+    }
+
+    /// SIGKILL before its birth was announced, from the task that was forking it: a fork that raced with a write
+    /// to cgroup.kill (kernel/cgroup/cgroup.c, `cgroup_post_fork`). The parent is not to blame.
+    #[must_use]
+    pub fn killed_at_birth(&self) -> bool {
+        let (Some(decisive), Some(born)) = (self.decisive, self.victim.born) else { return false };
+        let run = decisive.run;
+        run.is(Signo::KILL, code::SI_USER, true)
+            && run.current.is_some()
+            && run.current == self.victim.parent
+            && run.first.t_ns <= born.t_ns
+    }
+
+    /// reboot(2) in a PID namespace kills its init (kernel/reboot.c, `reboot_pid_ns`): nobody else sends the
+    /// kernel's SIGKILL to one thread, but a dying tracer.
+    #[must_use]
+    pub fn is_reboot(&self, run: &SignalRun) -> bool {
+        let bits = run.is(Signo::KILL, code::SI_KERNEL, false) && !run.current_exiting && !self.own(run);
+        bits && run.syscall.map_or(self.victim.ns_tgid == Some(1), |syscall| syscall.call == Call::Reboot)
+    }
+}
+
+/// What `waitpid` says of an init whose namespace was rebooted: as if by SIGHUP for a restart and SIGINT for a
+/// halt. The kernel puts it in place of the 9 after the exit event (kernel/pid_namespace.c,
+/// `zap_pid_ns_processes`).
+fn reboot_status(run: &SignalRun) -> Status {
+    const RESTART: [u64; 2] = [0x0123_4567, 0xa1b2_c3d4];
+    match run.syscall.map(|syscall| syscall.args[2] & 0xffff_ffff) {
+        Some(command) if RESTART.contains(&command) => Status::Known(WaitStatus(Signo::HUP.0)),
+        Some(_) => Status::Known(WaitStatus(Signo::INT.0)),
+        None => Status::Unknown,
     }
 }
 

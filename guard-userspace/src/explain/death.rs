@@ -249,6 +249,9 @@ fn why_not(case: &Case<'_>, run: &SignalRun, handled: bool) -> &'static str {
             DefaultAction::Stop => "it stops, it does not kill",
             DefaultAction::Continue => "it continues, it does not kill",
             DefaultAction::Ignore => "ignored by default",
+            _ if case.victim.history.stops_since(run) > 0 => {
+                "its tracer swallowed it, or put another in its place"
+            }
             _ if pending => "it was blocked and still waiting when the process ended",
             _ => "it was blocked, waited for, or took no effect",
         },

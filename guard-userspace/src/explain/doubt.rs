@@ -7,6 +7,7 @@ use crate::model::units;
 use super::case::{Case, STOP_WINDOW_NS};
 use super::causes::Finding;
 use super::losses::Losses;
+use super::process::Process;
 use super::story::FORWARD_NS;
 
 /// What is known of the holes in a stream.
@@ -22,7 +23,12 @@ impl Doubt<'_> {
     #[must_use]
     pub fn cast(&self, case: &Case<'_>, finding: &mut Finding) -> Vec<String> {
         let mut gaps = Vec::new();
-        let holes = [self.lost(case), self.began_late(case, finding), self.passed_on(case, finding)];
+        let holes = [
+            self.lost(case),
+            self.began_late(case, finding),
+            self.passed_on(case, finding),
+            traced(case, finding),
+        ];
         for gap in holes.into_iter().flatten() {
             finding.confidence = finding.confidence.min(Confidence::Likely);
             gaps.push(gap);
@@ -77,7 +83,9 @@ impl Doubt<'_> {
             return None;
         }
         let from_ns = run.last.t_ns.saturating_sub(FORWARD_NS);
-        if killer.born.is_none() && from_ns < self.since_ns {
+        // Only what it catches or waits for can it have passed on.
+        let could = killer.masks.is_none_or(|masks| (masks.caught | masks.blocked) & run.signo.bit() != 0);
+        if killer.born.is_none() && could && from_ns < self.since_ns {
             return Some(format!(
                 "watching had just begun: what was sent to {} before was not seen",
                 killer.label()
@@ -88,4 +96,11 @@ impl Doubt<'_> {
         })?;
         Some(format!("{} handled a {} whose sender was not seen", killer.label(), handled.signo))
     }
+}
+
+/// It left soon after a request that its tracer may have swallowed, or may have let pass to where it is waited for.
+fn traced(case: &Case<'_>, finding: &Finding) -> Option<String> {
+    let signo = case.asked_through_tracer().filter(|_| finding.kind == Kind::Exited)?;
+    let tracer = case.tracer().map_or_else(|| "a process".to_owned(), Process::label);
+    Some(format!("it was traced by {tracer}, which decides whether a {signo} gets to it"))
 }

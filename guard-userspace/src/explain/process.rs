@@ -163,6 +163,8 @@ pub struct History {
     pub oom: Option<OomMark>,
     /// Signals that a handler took and that were not seen to be generated: before watching began, or it was lost.
     pub unexplained: VecDeque<Handled>,
+    /// When it stopped for its tracer: the first time, and the last few.
+    pub stops: VecDeque<Stop>,
     /// Exit status as told by SIGCHLD's code: `(code, when)`.
     pub child_code: Option<i32>,
 }
@@ -186,6 +188,14 @@ impl Handled {
     }
 }
 
+/// A thread stopped for the process that traces it, which decides what becomes of the signal it stopped for
+/// (kernel/signal.c, `ptrace_signal`).
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    pub at: Mark,
+    pub tracer: ProcId,
+}
+
 /// The OOM killer marked this process.
 #[derive(Clone, Copy, Debug)]
 pub struct OomMark {
@@ -202,6 +212,7 @@ impl History {
     const RUNS: usize = 16;
     const WATCHED_RUNS: usize = 64;
     const UNEXPLAINED: usize = 8;
+    const STOPS: usize = 16;
 
     /// Adds one signal; returns which run it has become part of.
     pub(super) fn push(&mut self, mut run: SignalRun, watched: bool) -> usize {
@@ -227,6 +238,23 @@ impl History {
         let place = self.runs.partition_point(|known| known.first.t_ns <= run.first.t_ns);
         self.runs.insert(place, run);
         place
+    }
+
+    pub(super) fn stopped_for(&mut self, at: Mark, tracer: ProcId) {
+        let place = self.stops.partition_point(|stop| stop.at.t_ns <= at.t_ns);
+        self.stops.insert(place, Stop { at, tracer });
+        if self.stops.len() > Self::STOPS {
+            self.stops.remove(1);
+        }
+    }
+
+    /// How often it has stopped for its tracer since a signal, as far as is remembered. SIGKILL asks no tracer.
+    #[must_use]
+    pub fn stops_since(&self, run: &SignalRun) -> usize {
+        if run.signo == Signo::KILL || !run.result.queued() {
+            return 0;
+        }
+        self.stops.iter().filter(|stop| stop.at.t_ns >= run.last.t_ns).count()
     }
 
     pub(super) fn deliver(&mut self, at: Mark, tid: u32, deliver: &Deliver) {
@@ -276,6 +304,8 @@ pub struct Process {
     /// The exec event had no room for all arguments.
     pub(super) args_cut: bool,
     pub ns_tgid: Option<u32>,
+    /// Who traced it when it was last read.
+    pub tracer: Option<u32>,
     /// Shares its parent's memory (CLONE_VM without CLONE_THREAD) until it execs.
     pub shares_memory: bool,
     /// Threads seen to be alive, the leader included.
@@ -318,6 +348,7 @@ impl Process {
             exec_path: None,
             args_cut: false,
             ns_tgid: None,
+            tracer: None,
             shares_memory: false,
             threads: BTreeSet::from([tgid]),
             rss_bytes: None,
@@ -418,6 +449,7 @@ impl Process {
         self.ppid = facts.ppid.or(self.ppid);
         self.start_ns = self.start_ns.or(facts.start_boottime_ns);
         self.ns_tgid = facts.ns_tgid.or(self.ns_tgid);
+        self.tracer = facts.tracer.or(self.tracer);
         self.rss_bytes = facts.rss_bytes.or(self.rss_bytes);
         self.peak_rss_bytes = facts.peak_rss_bytes.or(self.peak_rss_bytes);
         if let Some(ports) = &facts.listening {

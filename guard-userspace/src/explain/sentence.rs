@@ -107,13 +107,21 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
                 )
             }
         },
+        Kind::CgroupKill if case.blow().is_some_and(|blow| blow.own) => {
+            format!("{victim} was killed with its whole cgroup: it wrote to cgroup.kill itself.")
+        }
         Kind::CgroupKill => {
             let (killer, via) = killer(table, story);
             format!("{victim} was killed with its whole cgroup: {killer} wrote to cgroup.kill{via}.")
         }
         Kind::PidNamespaceTeardown if finding.mechanism == Mechanism::Reboot => {
             let (killer, via) = killer(table, story);
-            format!("{how} {killer} called reboot inside the PID namespace that it was init of{via}.")
+            let shows = case
+                .death_signal()
+                .map_or_else(String::new, |signo| format!(", and to its parent it looks killed by {signo}"));
+            format!(
+                "{victim} was ended: {killer} called reboot inside the PID namespace that it was init of{via}{shows}."
+            )
         }
         Kind::PidNamespaceTeardown => {
             format!("{how} {origin}, the init of its PID namespace, ended and took all with it{why_origin}.")
@@ -136,6 +144,17 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
         Kind::Timer => format!("{how} a timer that it had set itself ran out."),
         Kind::BrokenPipe => format!("{how} it wrote to a pipe or socket that nobody reads any more."),
         Kind::Debugger => match story.killer.and_then(|id| table.get(id)) {
+            Some(tracer) if finding.detail == Some("injected") => {
+                let signo = case.death_signal().unwrap_or(signo);
+                let tracer = tracer.label();
+                format!(
+                    "{victim} died of {signo}: {tracer}, which was tracing it, made it go on with that signal."
+                )
+            }
+            Some(tracer) if finding.detail == Some("exec_trap") => format!(
+                "{how} {} was tracing it, and passed the {signo} on with which a traced program begins.",
+                tracer.label()
+            ),
             Some(tracer) if finding.because_of.is_none() => {
                 format!("{victim} was killed through ptrace by {}.", tracer.label())
             }

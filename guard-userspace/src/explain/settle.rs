@@ -98,6 +98,9 @@ impl Explainer {
             if process.history.oom.is_some_and(|mark| story.evidence.contains(&mark.at.id)) {
                 self.timeline.oom_victim(process, &self.table);
             }
+            if process.history.taken.is_some_and(|taken| story.evidence.contains(&taken.at.id)) {
+                self.timeline.taken(process);
+            }
             let ended = process.ending.is_some_and(|ending| story.evidence.contains(&ending.at.id));
             if let (true, Some(case)) = (ended, Case::new(&self.table, process)) {
                 self.timeline.exit(process, death::exit_status(&case));

@@ -88,6 +88,9 @@ impl<'a> Teller<'a> {
                 story.step(again.last, again.first.id, text);
             }
         }
+        if case.decisive.is_none() && story.finding.kind == Kind::Debugger {
+            self.injection(&case, &mut story);
+        }
         if let Some(mark) = story.finding.oom {
             story.evidence.insert(mark.at.id);
         }
@@ -123,8 +126,8 @@ impl<'a> Teller<'a> {
             return;
         }
         let Some(killer) = story.finding.killer.and_then(|id| self.table.get(id)) else { return };
-        let Some(decisive) = case.decisive else { return };
-        if let Some(before) = self.forwarded(case, killer, decisive.run, depth) {
+        let run = case.decisive.map(|decisive| decisive.run);
+        if let Some(before) = run.and_then(|run| self.forwarded(case, killer, run, depth)) {
             if before.finding.kernel {
                 // bash passes on the hangup that the kernel sent it: the hangup is the cause, not bash.
                 let Finding { kind, mechanism, detail, because_of, .. } = before.finding;
@@ -136,8 +139,8 @@ impl<'a> Teller<'a> {
         }
         story.killer = Some(killer.id);
         story.actor = Some(actors::decider(self.table, killer.id));
-        story.act_at = Some(decisive.run.last);
-        story.action = Some(action(&story.finding, decisive.run, case.victim));
+        story.act_at = run.map(|run| run.last).or(case.victim.history.taken.map(|taken| taken.at));
+        story.action = Some(action(&story.finding, run, case.victim));
         self.rise(killer, story);
     }
 
@@ -193,6 +196,19 @@ impl<'a> Teller<'a> {
         story.cast.insert(killer.id);
     }
 
+    /// The signal that a tracer put in another's place: nothing generated it, it was only taken.
+    fn injection(&self, case: &Case<'a>, story: &mut Story) {
+        let (Some(tracer), Some(taken)) = (case.tracer(), case.victim.history.taken) else { return };
+        let text = format!(
+            "{} was tracing {} and made it go on with {}",
+            short(tracer),
+            short(case.victim),
+            taken.signo
+        );
+        story.cast.insert(tracer.id);
+        story.step(taken.at, taken.at.id, text);
+    }
+
     /// The decisive signal, as the kernel made it: `direct` is what it was by itself.
     fn blow(&self, case: &Case<'a>, direct: &Finding, story: &mut Story) {
         let Some(run) = case.decisive.map(|decisive| decisive.run) else { return };
@@ -229,7 +245,18 @@ impl<'a> Teller<'a> {
             Kind::ParentDeathSignal => {
                 format!("{victim} had asked for {signo} at the end of its parent {by}")
             }
-            Kind::CgroupKill => format!("{by} wrote to cgroup.kill, and the kernel sent {signo} to {victim}"),
+            Kind::CgroupKill => {
+                let writer = direct.killer.and_then(|id| self.table.get(id)).map(short);
+                let writer = match (writer, case.blow().is_some_and(|blow| blow.own)) {
+                    (Some(writer), _) => writer,
+                    (None, true) => victim.clone(),
+                    (None, false) => "a process that was not seen".to_owned(),
+                };
+                format!("{writer} wrote to cgroup.kill, and the kernel sent {signo} to {victim}")
+            }
+            Kind::PidNamespaceTeardown if direct.mechanism == Mechanism::Reboot => {
+                format!("{by} called reboot in the PID namespace of which {victim} was init")
+            }
             Kind::PidNamespaceTeardown => {
                 format!("{by} was init of the PID namespace, and the kernel sent {signo} to {victim} in it")
             }
@@ -237,7 +264,16 @@ impl<'a> Teller<'a> {
             Kind::Rlimit => format!("{victim} went over a resource limit, and the kernel sent it {signo}"),
             Kind::Timer => format!("a timer of {victim} ran out, and the kernel sent it {signo}"),
             Kind::BrokenPipe => format!("{victim} wrote to a pipe or socket that nobody reads: {signo}"),
-            Kind::Debugger => format!("{by} was tracing {victim}, and the kernel sent it {signo}"),
+            Kind::Debugger => match direct.detail {
+                None => format!("{by} killed {victim} through ptrace: {signo}"),
+                Some("exit_kill") => {
+                    format!("{by} had been tracing {victim}, which the kernel sent {signo} with its end")
+                }
+                Some(_) => {
+                    let tracer = case.tracer().map_or(by, short);
+                    format!("{tracer} was tracing {victim} and made it go on with {signo}")
+                }
+            },
             Kind::Sysrq => format!("magic SysRq made the kernel send {signo} to {victim}"),
             Kind::ExecFailed => format!("{victim} could not finish execve, and the kernel sent it {signo}"),
             Kind::AsyncNotification => format!("{victim} was notified by {signo}, as it had asked"),
@@ -304,8 +340,9 @@ impl Story {
 }
 
 /// What a killer did, without naming it: `sent SIGTERM to zsh (pid 4010)`.
-fn action(finding: &Finding, run: &SignalRun, target: &Process) -> String {
+fn action(finding: &Finding, run: Option<&SignalRun>, target: &Process) -> String {
     let target = target.label();
+    let signo = run.map_or(Signo::KILL, |run| run.signo);
     match finding.kind {
         Kind::TtyHangup if finding.mechanism == Mechanism::TtyIoctl => {
             format!("hung up the terminal of {target}")
@@ -318,8 +355,8 @@ fn action(finding: &Finding, run: &SignalRun, target: &Process) -> String {
         Kind::PidNamespaceTeardown => format!("called reboot in the PID namespace of {target}"),
         Kind::ParentDeathSignal => format!("ended the thread that had started {target}"),
         _ => match words::manner(finding.mechanism) {
-            Some(manner) => format!("sent {} to {target} and {manner}", run.signo),
-            None => format!("sent {} to {target}", run.signo),
+            Some(manner) => format!("sent {signo} to {target} and {manner}"),
+            None => format!("sent {signo} to {target}"),
         },
     }
 }
@@ -345,6 +382,7 @@ fn end(case: &Case<'_>, finding: &Finding) -> String {
     }
     let after = case
         .decisive
+        .filter(|decisive| decisive.graceful)
         .map(|decisive| units::elapsed(case.ending.at.t_ns.saturating_sub(decisive.run.first.t_ns)))
         .map_or_else(String::new, |after| format!(", {after} after it was asked to stop"));
     match case.exit_code() {

@@ -244,11 +244,25 @@ impl Table {
         }
     }
 
+    /// A traced thread stopped (kernel/signal.c, `do_notify_parent_cldstop`): the target is its tracer.
+    fn stopped_for(&mut self, at: Mark, child: Option<ProcId>, signal: &Signal) {
+        let target = signal.target_tgid.unwrap_or(signal.target_tid);
+        let known = self.by_tid(target).or_else(|| self.by_tid(signal.target_tid));
+        let tracer = known.unwrap_or_else(|| self.insert(target, signal.target_comm.unwrap_or_default()));
+        if let Some(child) = child.and_then(|id| self.get_mut(id)) {
+            child.history.stopped_for(at, tracer);
+        }
+    }
+
     fn signal(&mut self, at: Mark, current: Option<Current>, signal: &Signal) -> Change {
         let signo = Signo(signal.signo);
         let sender = current.and_then(|current| self.current(current));
         if signo == Signo::CHLD {
             // Sent by the dying, stopped or continued child itself.
+            if signal.code == code::CLD_TRAPPED {
+                self.stopped_for(at, sender, signal);
+                return Change::Nothing;
+            }
             if let Some(child) = sender.and_then(|id| self.get_mut(id)) {
                 match signal.code {
                     code::CLD_EXITED | code::CLD_KILLED | code::CLD_DUMPED => {

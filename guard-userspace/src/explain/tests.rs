@@ -1,6 +1,7 @@
 //! The stories, told from streams of events.
 
 mod own_doing;
+mod tracers;
 
 use crate::model::event::{Call, SignalResult};
 use crate::model::report::{Confidence, Death, Kind, Mechanism, Role};

@@ -62,6 +62,13 @@ impl Timeline {
         self.add(mark.at, What::OomVictim { process: reference(process), allocating_task });
     }
 
+    pub fn taken(&mut self, process: &Process) {
+        if let Some(taken) = process.history.taken {
+            let signal = taken.signo.to_string();
+            self.add(taken.at, What::Taken { signal, process: reference(process) });
+        }
+    }
+
     pub fn exit(&mut self, process: &Process, exit: ExitStatus) {
         if let Some(ending) = process.ending {
             self.add(ending.at, What::Exit { process: reference(process), exit });

@@ -197,6 +197,8 @@ pub enum Call {
     Write,
     Writev,
     Pwrite64,
+    Sendfile,
+    Splice,
     Ioctl,
     Close,
     ExitGroup,
@@ -404,6 +406,9 @@ pub struct ProcessFacts {
     /// Thread ids other than the leader's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threads: Vec<u32>,
+    /// The process that traces it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracer: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signals: Option<SignalMasks>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -491,6 +491,11 @@ pub enum What {
         /// When the last of them was made.
         last_t_ns: u64,
     },
+    /// A process took a signal with its default action, though nobody had sent it that one.
+    Taken {
+        signal: String,
+        process: ProcessRef,
+    },
     OomVictim {
         process: ProcessRef,
         allocating_task: Option<ProcessRef>,

@@ -66,6 +66,7 @@ pub(super) struct Status {
     pub(super) uid: Option<u32>,
     /// Innermost id, when the process lives in a PID namespace below ours.
     pub(super) ns_tgid: Option<u32>,
+    pub(super) tracer: Option<u32>,
     pub(super) signals: Option<SignalMasks>,
     pub(super) rss_bytes: Option<u64>,
     pub(super) peak_rss_bytes: Option<u64>,
@@ -84,6 +85,9 @@ pub(super) fn status(text: &[u8]) -> Status {
         match key {
             b"Uid" => status.uid = words.next().and_then(|uid| uid.parse().ok()),
             b"NSpid" => status.ns_tgid = words.skip(1).last().and_then(|pid| pid.parse().ok()),
+            b"TracerPid" => {
+                status.tracer = words.next().and_then(|pid| pid.parse().ok()).filter(|&pid| pid != 0);
+            }
             b"VmHWM" => status.peak_rss_bytes = kb(words.next()),
             b"VmRSS" => status.rss_bytes = kb(words.next()),
             b"SigBlk" => blocked = mask(words.next()),

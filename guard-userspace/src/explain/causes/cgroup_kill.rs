@@ -1,8 +1,8 @@
-//! `cgroup.kill` (kernel/cgroup/cgroup.c, `__cgroup_kill`): SIGKILL, SI_USER, to one thread of each process,
-//! from the task that wrote the file. A fork that races with it is killed by its own fork
-//! (`cgroup_post_fork`), and the parent is not to blame.
+//! `cgroup.kill` (kernel/cgroup/cgroup.c, `__cgroup_kill`): SIGKILL, SI_USER, to one thread of each process, from
+//! the task that wrote the file. No call that sends signals makes that; PTRACE_KILL does.
 
 use super::{Case, Cause, Finding};
+use crate::explain::process::ProcId;
 use crate::model::event::Call;
 use crate::model::report::{Kind, Mechanism};
 use crate::model::signal::{Signo, code};
@@ -16,14 +16,39 @@ impl Cause for CgroupKill {
 
     fn examine(&self, case: &Case<'_>) -> Option<Finding> {
         let blow = case.blow()?;
-        if blow.run.signo != Signo::KILL || blow.run.code != code::SI_USER {
+        let found = |killer| Finding::process(Kind::CgroupKill, Mechanism::CgroupKill, killer);
+        if case.killed_at_birth() {
+            let finding = Finding { kernel: true, ..found(writer_that_raced(case)) };
+            return Some(if blow.in_kill().is_some() { finding } else { finding.likely() });
+        }
+        if !blow.is(Signo::KILL, code::SI_USER, false) {
             return None;
         }
-        let writing = [Call::Write, Call::Writev, Call::Pwrite64, Call::IoUringEnter];
-        if !blow.run.group && blow.in_call(&writing) == Some(true) {
-            let killer = blow.current.map(|process| process.id);
-            return Some(Finding::process(Kind::CgroupKill, Mechanism::CgroupKill, killer));
+        let finding = found(blow.current.filter(|_| !blow.own).map(|process| process.id));
+        match blow.call() {
+            Some(Call::Ptrace) => None,
+            Some(
+                Call::Write
+                | Call::Writev
+                | Call::Pwrite64
+                | Call::Sendfile
+                | Call::Splice
+                | Call::IoUringEnter,
+            ) => Some(finding),
+            // A worker of io_uring is in no call.
+            Some(_) if blow.in_kill() == Some(false) => Some(finding.likely()),
+            Some(_) => None,
+            None => {
+                let traced = case.tracer().is_some_and(|tracer| Some(tracer.id) == blow.run.current);
+                (!traced).then(|| finding.likely())
+            }
         }
-        None
     }
+}
+
+/// Whoever wrote to the cgroup.kill that killed the parent as well.
+fn writer_that_raced(case: &Case<'_>) -> Option<ProcId> {
+    let parent = case.table.get(case.victim.parent?)?;
+    let mut killed = parent.history.runs.iter().rev();
+    killed.find(|run| run.is(Signo::KILL, code::SI_USER, false))?.current.filter(|&id| id != parent.id)
 }

@@ -32,6 +32,8 @@ impl Cause for Crashed {
             return Some(match blow.call() {
                 // arch/x86/kernel/traps.c, `exc_general_protection`.
                 Some(Call::None) => finding.detail("general_protection"),
+                // Its tracer may have sent it on, as the debugger cause knows.
+                Some(_) if case.stopped_before(blow.run.first.t_ns) => return None,
                 // `sigreturn` with a frame that is none, or no room for a handler's frame (`force_sigsegv`).
                 Some(_) => finding.detail("signal_frame"),
                 // Or an execve that failed, without its traces.

@@ -4,7 +4,7 @@
 use super::{Case, Cause, Finding, mechanism};
 use crate::explain::case::Blow;
 use crate::model::report::Kind;
-use crate::model::signal::{Signo, code};
+use crate::model::signal::code;
 
 pub(super) struct KilledByProcess;
 
@@ -15,13 +15,10 @@ impl Cause for KilledByProcess {
 
     fn examine(&self, case: &Case<'_>) -> Option<Finding> {
         let blow = case.blow()?;
-        if blow.own || !sent_by_call(&blow) {
+        if blow.own || !sent_by_call(&blow) || case.killed_at_birth() {
             return None;
         }
-        let finding = Finding::process(Kind::KilledByProcess, mechanism(blow.run), blow.other());
-        // Without the call, SIGKILL to one thread looks the same as cgroup.kill and PTRACE_KILL.
-        let alike = blow.in_kill().is_none() && blow.is(Signo::KILL, code::SI_USER, false);
-        Some(if alike { finding.likely() } else { finding })
+        Some(Finding::process(Kind::KilledByProcess, mechanism(blow.run), blow.other()))
     }
 
     fn ruled_out(&self, case: &Case<'_>) -> Option<String> {

@@ -1,8 +1,7 @@
 //! Its PID namespace's init died (kernel/pid_namespace.c, `zap_pid_ns_processes`), or reboot(2) was called in
-//! it (`reboot_pid_ns`).
+//! it ([`Case::is_reboot`]).
 
 use super::{Case, Cause, Finding};
-use crate::model::event::Call;
 use crate::model::report::{Kind, Mechanism};
 use crate::model::signal::{Signo, code};
 
@@ -14,12 +13,13 @@ impl Cause for PidNamespaceTeardown {
     }
 
     fn examine(&self, case: &Case<'_>) -> Option<Finding> {
-        // reboot_pid_ns kills init with 9 and then overwrites its status with HUP (restart) or INT (halt).
-        if let Some(run) = reboot(case) {
-            let finding = Finding::process(Kind::PidNamespaceTeardown, Mechanism::Reboot, run);
-            return Some(finding.detail("namespace_reboot"));
-        }
         let blow = case.blow()?;
+        if case.is_reboot(blow.run) {
+            let killer = blow.current.map(|process| process.id);
+            let finding = Finding::process(Kind::PidNamespaceTeardown, Mechanism::Reboot, killer);
+            let finding = finding.detail("namespace_reboot");
+            return Some(if blow.call().is_some() { finding } else { finding.likely() });
+        }
         let init = blow.current.filter(|_| !blow.own)?;
         if !blow.is(Signo::KILL, code::SI_KERNEL, true) || !blow.run.current_exiting {
             return None;
@@ -33,16 +33,4 @@ impl Cause for PidNamespaceTeardown {
         let below = case.table.is_ancestor(init.id, case.victim.id) || case.victim.ns_tgid.is_some();
         (is_init || below).then_some(if is_init { finding } else { finding.likely() })
     }
-}
-
-fn reboot(case: &Case<'_>) -> Option<Option<crate::explain::process::ProcId>> {
-    let signo = case.death_signal()?;
-    if !matches!(signo, Signo::HUP | Signo::INT) {
-        return None;
-    }
-    let run = case.victim.history.runs.iter().rev().find(|run| {
-        run.is(Signo::KILL, code::SI_KERNEL, false)
-            && run.syscall.is_some_and(|syscall| syscall.call == Call::Reboot)
-    })?;
-    Some(run.current)
 }
