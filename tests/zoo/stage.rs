@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use killtrace::model::event::WaitStatus;
 use killtrace::model::report::{Confidence, Kind, Mechanism, Role};
-use killtrace_tests::zoo::{Expected, Survivor, Truth, Who};
+use killtrace_tests::zoo::{Expected, Memory, Survivor, Truth, Who};
 use tempfile::TempDir;
 
 /// Longest wait for anything a director waits for.
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Stage {
     dir: TempDir,
     truth: Truth,
+    late: bool,
     curtain: bool,
     leftovers: Vec<u32>,
 }
@@ -43,7 +44,7 @@ impl Stage {
     pub(crate) fn new(case: &str, curtain: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("kz-").tempdir().expect("no temporary directory");
         let truth = Truth { case: case.to_owned(), ..Truth::default() };
-        Self { dir, truth, curtain, leftovers: Vec::new() }
+        Self { dir, truth, late: curtain, curtain, leftovers: Vec::new() }
     }
 
     /// A place for files.
@@ -123,6 +124,11 @@ impl Stage {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).expect("whoever raises the curtain writes text");
         }
+    }
+
+    /// Whether killtrace is to see only what happens from the curtain on.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
     }
 
     /// Gives what was just done time to take effect, where nothing can be waited for.
@@ -332,6 +338,23 @@ impl Death<'_> {
 
     pub(crate) fn survivor(self, pid: u32, reparented_to: Option<u32>, listening: &[u16]) -> Self {
         self.0.survivors.push(Survivor { pid, reparented_to, listening: listening.to_vec() });
+        self
+    }
+
+    pub(crate) fn pid_in_namespace(self, pid: u32) -> Self {
+        self.0.pid_in_namespace = Some(pid);
+        self
+    }
+
+    /// The cgroup it was in.
+    pub(crate) fn cgroup(self, path: &str) -> Self {
+        self.0.cgroup = Some(path.to_owned());
+        self
+    }
+
+    /// Whose memory had run out.
+    pub(crate) fn oom(self, memory: Memory) -> Self {
+        self.0.oom = Some(memory);
         self
     }
 

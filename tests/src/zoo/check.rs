@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use killtrace::model::event::WaitStatus;
 use killtrace::model::report::{Actor, Confidence, Death, Report};
 
-use super::truth::{Expected, Survivor, Truth, Who};
+use super::truth::{Expected, Memory, Survivor, Truth, Who};
 
 /// Everything in `report` that is not as `truth` says, in words; nothing when it is right.
 #[must_use]
@@ -74,6 +74,7 @@ impl Comparison<'_> {
         self.texts();
         self.innocent();
         self.around();
+        self.place();
         if self.wrong.len() > before {
             self.wrong.push(format!("  it says: {}", death.summary));
             self.wrong.extend(death.chain.iter().map(|step| format!("    - {}", step.text)));
@@ -190,6 +191,25 @@ impl Comparison<'_> {
             }
             let ports: Vec<u16> = survivor.listening.clone();
             self.same(&format!("ports of {pid}"), &ports, listening);
+        }
+    }
+
+    /// Where it lived, and whose memory had run out.
+    fn place(&mut self) {
+        let (expected, death) = (self.expected, self.death);
+        if expected.pid_in_namespace.is_some() {
+            self.same("pid in its namespace", &death.victim.pid_in_namespace, &expected.pid_in_namespace);
+        }
+        if expected.cgroup.is_some() {
+            self.same("cgroup", &death.victim.cgroup, &expected.cgroup);
+        }
+        let Some(Memory { scope, cgroup, limit_bytes, allocating }) = &expected.oom else { return };
+        let Some(oom) = &death.cause.oom else { return self.differs("memory", &"nothing", &scope) };
+        self.same("scope", &oom.scope, &Some(*scope));
+        self.same("cgroup that ran out", &oom.cgroup, cgroup);
+        self.same("limit", &oom.limit_bytes, limit_bytes);
+        if allocating.is_some() {
+            self.same("allocating task", &oom.allocating_task.as_ref().map(|task| task.pid), allocating);
         }
     }
 }

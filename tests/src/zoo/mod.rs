@@ -9,4 +9,4 @@ mod truth;
 
 pub use check::{answer, check};
 pub use director::{Director, Listed, listed};
-pub use truth::{Expected, Survivor, Truth, Who};
+pub use truth::{Expected, Memory, Survivor, Truth, Who};

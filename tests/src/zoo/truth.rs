@@ -1,6 +1,6 @@
 //! What a case of the zoo knows about the deaths it made.
 
-use killtrace::model::report::{Confidence, Kind, Mechanism, Role};
+use killtrace::model::report::{Confidence, Kind, Mechanism, OomScope, Role};
 use serde::{Deserialize, Serialize};
 
 /// What happened in one case, as its director knows it.
@@ -54,6 +54,10 @@ pub struct Expected {
     /// Deaths of the same incident, each with the death it followed from (a pid); `None` for one act.
     pub also_died: Vec<(u32, Option<u32>)>,
     pub survivors: Vec<Survivor>,
+    pub pid_in_namespace: Option<u32>,
+    /// `victim.cgroup`.
+    pub cgroup: Option<String>,
+    pub oom: Option<Memory>,
     /// What may be said instead where the kernel's structures cannot be read (no BTF): a humbler answer.
     pub without_btf: Option<(Kind, Confidence)>,
 }
@@ -78,6 +82,9 @@ impl Default for Expected {
             other_signals: Vec::new(),
             also_died: Vec::new(),
             survivors: Vec::new(),
+            pid_in_namespace: None,
+            cgroup: None,
+            oom: None,
             without_btf: None,
         }
     }
@@ -89,4 +96,15 @@ pub struct Survivor {
     pub pid: u32,
     pub reparented_to: Option<u32>,
     pub listening: Vec<u16>,
+}
+
+/// Whose memory had run out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    pub scope: OomScope,
+    /// The cgroup whose limit was hit.
+    pub cgroup: Option<String>,
+    pub limit_bytes: Option<u64>,
+    /// Who asked for memory; `None` is not compared.
+    pub allocating: Option<u32>,
 }

@@ -1,9 +1,12 @@
 //! The families of deaths, one file each: cases, and the acts that only they need.
 
+mod cgroups;
+mod debuggers;
 mod faults;
 mod io;
 mod kills;
 mod limits;
+mod namespaces;
 mod seccomp;
 mod self_inflicted;
 mod threads;
@@ -26,4 +29,7 @@ pub(crate) const ALL: &[&Family] = &[
     &limits::LIMITS,
     &io::IO,
     &seccomp::SECCOMP,
+    &debuggers::DEBUGGERS,
+    &namespaces::NAMESPACES,
+    &cgroups::CGROUPS,
 ];
