@@ -57,6 +57,10 @@ pub struct SignalGenerate {
     pub syscall: i64,
     /// First three arguments of that system call.
     pub args: [u64; 3],
+    /// Session of the target's process, in the initial PID namespace; for the kernel's own SIGHUP only, 0 otherwise
+    /// and where it cannot be read.
+    pub target_sid: u32,
+    pub _pad: u32,
 }
 
 /// [`SignalGenerate::flags`]: `syscall` and `args` were read from the sender's saved registers.
@@ -209,7 +213,7 @@ pub struct CgroupAttach {
 
 const _: () = {
     assert!(size_of::<Header>() == 48);
-    assert!(size_of::<SignalGenerate>() == 48 + 32 + 16 + 32);
+    assert!(size_of::<SignalGenerate>() == 48 + 32 + 16 + 32 + 8);
     assert!(size_of::<SignalDeliver>() == 48 + 24);
     assert!(size_of::<MarkVictim>() == 48 + 56);
     assert!(size_of::<ProcessExit>() == 48 + 80);

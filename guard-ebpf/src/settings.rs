@@ -62,6 +62,8 @@ offsets! {
         maxrss,
         /// `rlim`, an array.
         rlim,
+        /// `pids`, by `enum pid_type`
+        pids,
     }
     /// Members of `struct kernel_siginfo`, from BTF.
     SiginfoFields { si_errno, si_code }

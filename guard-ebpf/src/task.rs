@@ -184,6 +184,21 @@ pub(crate) fn parent_tgid(task: Kernel) -> u32 {
     if parent.address() == 0 { 0 } else { parent.read_or_zero(setting!(task.tgid)) }
 }
 
+/// The session of the task's process; 0 where unknown. Whether the kernel's SIGHUP hangs up a session leader, follows
+/// from its end or is for an orphaned group shows in it.
+#[inline(always)]
+pub(crate) fn session(task: Kernel) -> u32 {
+    /// `PIDTYPE_SID` (include/linux/pid_types.h), as a place in an array of pointers.
+    const SID: u32 = 3 * 8;
+    let (pids, numbers) = (setting!(signal.pids), setting!(pid.numbers));
+    if pids == ABSENT || numbers == ABSENT {
+        return 0;
+    }
+    // The first of `pid.numbers` is that of the initial namespace, and begins with `nr`.
+    let pid = task.follow(setting!(task.signal)).follow(pids.wrapping_add(SID));
+    if pid.address() == 0 { 0 } else { pid.read_or_zero(numbers) }
+}
+
 /// `start_boottime` of the task's process, in nanoseconds; 0 where unknown.
 #[inline(always)]
 pub(crate) fn process_start(task: Kernel) -> u64 {

@@ -24,6 +24,7 @@ fn fields(ctx: &TracePointContext) -> Kernel {
 }
 
 /// Signals that are ignored unless handled, and which therefore end nobody (arch-independent numbers).
+const SIGHUP: i32 = 1;
 const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
 const SIGURG: i32 = 23;

@@ -12,10 +12,10 @@ use aya_ebpf::{
 };
 use guard_ebpf::{Probe, record::SignalGenerate};
 
-use super::{SIGCHLD, SIGURG, fields};
+use super::{SIGCHLD, SIGHUP, SIGURG, fields};
 use crate::{
     maps::{Record, Wake, emit, setting},
-    task::{Kernel, describe_syscall},
+    task::{Kernel, describe_syscall, session},
 };
 
 const SI_USER: i32 = 0;
@@ -79,6 +79,9 @@ fn signal_generate_btf(ctx: RawTracePointContext) -> i32 {
         (record.target_tid, record.target_tgid) = target.read_pair(setting!(task.pid), setting!(task.tgid));
         target.read_comm(setting!(task.comm), &mut record.target_comm);
         describe_syscall(record);
+        if signo == SIGHUP && code == SI_KERNEL {
+            record.target_sid = session(target);
+        }
     });
     0
 }

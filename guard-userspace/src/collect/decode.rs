@@ -137,6 +137,7 @@ impl Decoder {
             target_tgid: known(record.target_tgid),
             target_comm: Some(Comm::from(record.target_comm)).filter(|comm| !comm.is_empty()),
             syscall,
+            target_sid: known(record.target_sid),
         })
     }
 

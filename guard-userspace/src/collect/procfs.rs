@@ -145,6 +145,7 @@ impl Procfs {
         let stat = parse::stat(self.read(directory, "stat")?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of stat"))?;
         facts.zombie = stat.zombie();
+        facts.stopped = stat.stopped();
         facts.ppid = Some(stat.ppid);
         facts.comm = Some(stat.comm);
         facts.start_boottime_ns = Some(self.ticks_to_ns(stat.start_ticks));

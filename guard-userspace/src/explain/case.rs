@@ -46,7 +46,7 @@ pub(super) const STOP_WINDOW_NS: u64 = 30_000_000_000;
 /// SIGHUP often means "reload", so it has less.
 const HANGUP_WINDOW_NS: u64 = 5_000_000_000;
 /// Requests this close before the end are one story, told from its first.
-const SAME_STORY_NS: u64 = 2_000_000_000;
+pub(super) const SAME_STORY_NS: u64 = 2_000_000_000;
 /// Events of one moment may be numbered in another order on two CPUs.
 const SLACK_NS: u64 = 1_000_000;
 

@@ -79,13 +79,19 @@ impl Doubt<'_> {
     fn passed_on(&self, case: &Case<'_>, finding: &Finding) -> Option<String> {
         let run = case.decisive?.run;
         let killer = finding.killer.and_then(|id| case.table.get(id))?;
-        if !case.table.is_ancestor(killer.id, case.victim.id) {
+        // What the kernel sent because of what it did, it did not pass on.
+        if finding.kernel || !case.table.is_ancestor(killer.id, case.victim.id) {
             return None;
         }
         let from_ns = run.last.t_ns.saturating_sub(FORWARD_NS);
-        // Only what it catches or waits for can it have passed on.
+        // Only what it catches or waits for can it have passed on, and what it was seen to get is no gap.
         let could = killer.masks.is_none_or(|masks| (masks.caught | masks.blocked) & run.signo.bit() != 0);
-        if killer.born.is_none() && could && from_ns < self.since_ns {
+        let seen = killer.history.runs.iter().any(|received| {
+            received.signo == run.signo
+                && received.result.queued()
+                && (from_ns..=run.last.t_ns).contains(&received.last.t_ns)
+        });
+        if killer.born.is_none() && could && !seen && from_ns < self.since_ns {
             return Some(format!(
                 "watching had just begun: what was sent to {} before was not seen",
                 killer.label()

@@ -8,7 +8,7 @@ use crate::model::event::{
     Syscall, Taskstats, WaitStatus,
 };
 use crate::model::select::{self, Subject};
-use crate::model::signal::{Signo, code};
+use crate::model::signal::{DefaultAction, Signo, code};
 use crate::model::text::Comm;
 
 /// Identity of a process within one stream: survives pid reuse.
@@ -102,6 +102,10 @@ pub struct SignalRun {
     pub current_comm: Comm,
     /// `current` was exiting.
     pub current_exiting: bool,
+    /// The target's session, where the kernel told it.
+    pub target_sid: Option<u32>,
+    /// The target was stopped when the first of them came.
+    pub target_stopped: bool,
     /// How many of them a handler took.
     pub handled: u64,
 }
@@ -161,6 +165,8 @@ pub struct History {
     /// The first delivery with the default action.
     pub taken: Option<Taken>,
     pub oom: Option<OomMark>,
+    /// It was stopped, and not continued since.
+    pub stopped: Option<Mark>,
     /// Signals that a handler took and that were not seen to be generated: before watching began, or it was lost.
     pub unexplained: VecDeque<Handled>,
     /// When it stopped for its tracer: the first time, and the last few.
@@ -228,6 +234,10 @@ impl History {
             last.syscall = run.syscall;
             return before;
         }
+        run.target_stopped = self.stopped.is_some_and(|stopped| stopped.t_ns <= run.first.t_ns);
+        if run.target_stopped && matches!(run.signo, Signo::CONT | Signo::KILL) {
+            self.stopped = None;
+        }
         let limit = if watched { Self::WATCHED_RUNS } else { Self::RUNS };
         if self.runs.len() >= limit {
             // A signal that a handler took, or that was ignored, can be spared first.
@@ -278,6 +288,9 @@ impl History {
                 let first = self.taken.is_none_or(|taken| at.t_ns < taken.at.t_ns);
                 if signo.is_fatal_by_default() && first {
                     self.taken = Some(Taken { at, tid, signo, code: deliver.code });
+                }
+                if signo.default_action() == DefaultAction::Stop {
+                    self.stopped = Some(at);
                 }
             }
             Disposition::Ignore => {}

@@ -157,6 +157,7 @@ impl Scenario {
             target_tgid: Some(to),
             target_comm: self.comms.get(&to).copied(),
             syscall: call.map(|(call, argument)| Syscall { call, nr: 0, args: [argument, 0, 0] }),
+            target_sid: None,
         };
         self.push(Some(from), Fact::Signal(signal));
         self
@@ -167,6 +168,15 @@ impl Scenario {
         let current = self.current(from);
         let call = Some((Call::Kill, u64::from(to)));
         self.signal(current, to, signo, code::SI_USER, true, SignalResult::Delivered, call)
+    }
+
+    /// The kernel's SIGHUP, with the target's session where the kernel tells it.
+    pub(crate) fn hang_up(&mut self, current: Current, to: u32, sid: Option<u32>) -> &mut Self {
+        self.kernel(current, to, Signo::HUP, Call::None);
+        if let Some(Event { fact: Fact::Signal(signal), .. }) = self.events.last_mut() {
+            signal.target_sid = sid;
+        }
+        self
     }
 
     /// From the kernel while `current` ran.

@@ -6,7 +6,7 @@ use crate::model::units;
 
 use super::actors;
 use super::case::Case;
-use super::causes::Finding;
+use super::causes::{Finding, tty_hangup};
 use super::process::Process;
 use super::story::Story;
 use super::table::Table;
@@ -38,7 +38,11 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
     };
     let origin = finding.because_of.and_then(|id| table.get(id)).map(Process::label);
     let origin = origin.as_deref().unwrap_or("a process");
-    let why_origin = because(table, case, story);
+    // What it did, if that began the story; what made it do it otherwise.
+    let own_end = story.own_end && story.actor == finding.because_of;
+    let ended = story.action.as_deref().filter(|_| own_end).unwrap_or("ended");
+    let reason = because(table, case, story);
+    let why_origin = if own_end { "" } else { reason.as_str() };
     match finding.kind {
         Kind::Exited => exited(&victim, case),
         Kind::KilledByProcess => {
@@ -70,6 +74,17 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
         Kind::Crashed | Kind::Seccomp if case.exit_code().is_some() => handler_exited(&victim, case, finding),
         Kind::Crashed => format!("{victim} crashed with {signo}: {}.", words::fault(signo, finding.detail)),
         Kind::OomKill => oom_kill(case.victim, oom),
+        Kind::TtyHangup if finding.detail == Some(tty_hangup::TERMINAL_GONE) => {
+            let code = case.exit_code().map_or_else(String::new, |code| format!(" with code {code}"));
+            format!(
+                "{victim} exited{code} just after its terminal had hung up{reason}. It got no signal of that, and \
+                 probably found its input at an end."
+            )
+        }
+        Kind::TtyHangup if finding.detail == Some(tty_hangup::GIVEN_UP) => {
+            let (leader, via) = killer(table, story);
+            format!("{how} {leader}, the leader of its session, gave up their terminal{via}.")
+        }
         Kind::TtyHangup => {
             match story.killer.filter(|_| finding.because_of.is_none()).and_then(|id| table.get(id)) {
                 Some(closer) => {
@@ -77,7 +92,12 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
                     let (closer, via) = killer_of(table, closer, story);
                     format!("{how} its terminal was {verb} by {closer}{via}.")
                 }
-                None => format!("{how} its terminal hung up{why_origin}."),
+                None if finding.because_of.is_none() && story.actor.is_none() => {
+                    format!(
+                        "{how} its terminal was hung up by a worker of the kernel; for whom was not seen."
+                    )
+                }
+                None => format!("{how} its terminal hung up{reason}."),
             }
         }
         Kind::TtyKeyboard => {
@@ -88,16 +108,16 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
             }
         }
         Kind::SessionLeaderExit => {
-            format!("{how} {origin}, the leader of its terminal session, ended{why_origin}.")
+            format!("{how} {origin}, the leader of its terminal session, {ended}{why_origin}.")
         }
         Kind::OrphanedProcessGroup => {
             format!(
-                "{how} its process group was stopped and {origin}, which could have continued it, ended{why_origin}."
+                "{how} its process group was stopped and {origin}, which could have continued it, {ended}{why_origin}."
             )
         }
         Kind::ParentDeathSignal => match finding.because_of {
             Some(_) => {
-                format!("{how} it had asked for that when its parent ends, and {origin} ended{why_origin}.")
+                format!("{how} it had asked for that when its parent ends, and {origin} {ended}{why_origin}.")
             }
             None => {
                 let parent = story.killer.and_then(|id| table.get(id)).map(Process::label);
@@ -188,17 +208,16 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
 
 /// `, because earlyoom (pid 812, earlyoom.service) sent SIGTERM to zsh (pid 4010) 14 ms before`
 fn because(table: &Table, case: &Case<'_>, story: &Story) -> String {
-    let (Some(killer), Some(action)) = (story.killer.and_then(|id| table.get(id)), story.action.as_deref())
-    else {
-        return String::new();
-    };
-    if story.finding.because_of == Some(killer.id) && action == "ended" {
-        return String::new();
-    }
-    let (killer, via) = self::killer_of(table, killer, story);
+    let Some(action) = story.action.as_deref() else { return String::new() };
     let before = story.act_at.map(|at| case.ending.at.t_ns.saturating_sub(at.t_ns));
     let before = before.map_or_else(String::new, |ns| format!(" {} before", units::elapsed(ns)));
-    format!(", because {killer} {action}{before}{via}")
+    match story.killer.or(story.actor).and_then(|id| table.get(id)) {
+        Some(killer) => {
+            let (killer, via) = self::killer_of(table, killer, story);
+            format!(", because {killer} {action}{before}{via}")
+        }
+        None => format!(", because {action}{before}"),
+    }
 }
 
 fn killer(table: &Table, story: &Story) -> (String, String) {

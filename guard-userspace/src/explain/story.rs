@@ -7,7 +7,8 @@ use crate::model::report::{Confidence, Kind, Mechanism};
 use super::actors;
 use super::acts::Acts;
 use super::case::Case;
-use super::causes::{self, Finding};
+use super::causes::parent_death_signal::THREAD_EXIT;
+use super::causes::{self, Finding, tty_hangup};
 use super::doubt::Doubt;
 use super::process::{Mark, ProcId, Process, SignalRun};
 use super::table::Table;
@@ -33,6 +34,8 @@ pub struct Story {
     pub actor: Option<ProcId>,
     /// What the actor did, `sent SIGTERM to zsh (pid 4010)`.
     pub action: Option<String>,
+    /// What the actor did was to end, and nobody made it.
+    pub own_end: bool,
     pub evidence: BTreeSet<u64>,
     /// Processes whose lives the story mentions.
     pub cast: BTreeSet<ProcId>,
@@ -108,16 +111,25 @@ impl<'a> Teller<'a> {
 
     /// What came before the decisive signal: another death, or a signal that was passed on.
     fn go_back(&self, case: &Case<'a>, story: &mut Story, depth: usize) {
+        if let Some(left) = tty_hangup::left_behind(case) {
+            if let Some(before) = self.received(left.leader, left.hangup, depth) {
+                story.absorb(before);
+                story.cast.insert(left.leader.id);
+            }
+            return;
+        }
         if let Some(origin) = story.finding.because_of.and_then(|id| self.table.get(id)) {
             story.cast.insert(origin.id);
             let before = (depth > 0).then(|| self.tell_to_depth(origin, depth - 1)).flatten();
-            if let Some((_, before)) = before {
-                let by_itself = before.killer.is_none() && before.finding.kind == Kind::Exited;
+            if let Some((origin, before)) = before {
+                let end = before.action.is_none().then(|| OwnEnd::of(&origin, &before.finding)).flatten();
                 story.absorb(before);
-                if by_itself {
-                    story.killer = Some(origin.id);
-                    story.actor = Some(origin.id);
-                    story.action = Some("ended".to_owned());
+                if let Some(end) = end {
+                    story.killer = end.act.then_some(origin.victim.id);
+                    story.actor = end.actor.then_some(origin.victim.id);
+                    story.action = Some(end.action);
+                    story.act_at = Some(origin.ending.at);
+                    story.own_end = true;
                 }
             } else {
                 // It was dying when it sent this, but its end was not seen.
@@ -127,7 +139,8 @@ impl<'a> Teller<'a> {
         }
         let Some(killer) = story.finding.killer.and_then(|id| self.table.get(id)) else { return };
         let run = case.decisive.map(|decisive| decisive.run);
-        if let Some(before) = run.and_then(|run| self.forwarded(case, killer, run, depth)) {
+        let sent = run.filter(|_| !story.finding.kernel);
+        if let Some(before) = sent.and_then(|run| self.forwarded(case, killer, run, depth)) {
             if before.finding.kernel {
                 // bash passes on the hangup that the kernel sent it: the hangup is the cause, not bash.
                 let Finding { kind, mechanism, detail, because_of, .. } = before.finding;
@@ -163,12 +176,17 @@ impl<'a> Teller<'a> {
                 && received.last.t_ns <= run.last.t_ns
                 && run.last.t_ns - received.last.t_ns < FORWARD_NS
         })?;
-        let received = Case::of_signal(self.table, sender, received);
+        self.received(sender, received, depth)
+    }
+
+    /// How a process came by a signal that did not end it.
+    fn received(&self, target: &'a Process, run: &'a SignalRun, depth: usize) -> Option<Story> {
+        let received = Case::of_signal(self.table, target, run);
         let finding = causes::examine(&received);
-        if finding.kind == Kind::Unknown {
+        if finding.kind == Kind::Unknown || depth == 0 {
             return None;
         }
-        let mut story = Story::new(finding, sender.id);
+        let mut story = Story::new(finding, target.id);
         let direct = story.finding.clone();
         self.go_back(&received, &mut story, depth - 1);
         self.blow(&received, &direct, &mut story);
@@ -227,10 +245,17 @@ impl<'a> Teller<'a> {
             }
             Kind::KilledBySelf => format!("{victim} sent {signo} to itself"),
             Kind::OomKill => format!("the kernel's OOM killer chose {victim} and sent it {signo}"),
+            Kind::TtyHangup if direct.detail == Some(tty_hangup::GIVEN_UP) => {
+                format!("{by} gave up {terminal}, and the kernel sent {signo} to {victim}")
+            }
             Kind::TtyHangup if direct.killer.is_some() => {
                 let verb = if direct.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
                 format!("{by} {verb} {terminal}, and the kernel sent {signo} to {victim}")
             }
+            Kind::TtyHangup if direct.because_of.is_none() => format!(
+                "{terminal} was hung up by a worker of the kernel, for whom was not seen, and the kernel sent {signo} \
+                 to {victim}"
+            ),
             Kind::TtyHangup => format!("{terminal} hung up, and the kernel sent {signo} to {victim}"),
             Kind::TtyKeyboard if direct.killer.is_some() => {
                 format!("{by} typed into {terminal}, and the kernel sent {signo} to {victim}")
@@ -241,6 +266,9 @@ impl<'a> Teller<'a> {
             }
             Kind::OrphanedProcessGroup => {
                 format!("the stopped group of {victim} was orphaned, and the kernel sent it {signo}")
+            }
+            Kind::ParentDeathSignal if direct.detail == Some(THREAD_EXIT) => {
+                format!("{victim} had asked for {signo} at the end of the thread of {by} that started it")
             }
             Kind::ParentDeathSignal => {
                 format!("{victim} had asked for {signo} at the end of its parent {by}")
@@ -307,6 +335,7 @@ impl Story {
             killer: None,
             actor: None,
             action: None,
+            own_end: false,
             evidence: BTreeSet::new(),
             cast: BTreeSet::from([victim]),
             act_at: None,
@@ -326,6 +355,7 @@ impl Story {
         self.killer = before.killer;
         self.actor = before.actor;
         self.action = before.action;
+        self.own_end = before.own_end;
         self.act_at = before.act_at;
         self.evidence.extend(before.evidence);
         self.cast.extend(before.cast);
@@ -339,11 +369,41 @@ impl Story {
     }
 }
 
+/// How a process ended that nobody made end: the beginning of a story.
+struct OwnEnd {
+    action: String,
+    /// It was its own act, so it is the killer of whom it took along.
+    act: bool,
+    /// It happened to it, rather than by the kernel's choice.
+    actor: bool,
+}
+
+impl OwnEnd {
+    fn of(case: &Case<'_>, finding: &Finding) -> Option<Self> {
+        let signo = || case.decisive.map(|decisive| decisive.run.signo);
+        let (action, act, actor) = match finding.kind {
+            Kind::Unknown => return None,
+            Kind::Exited => {
+                let code = case.exit_code().map(|code| format!(" with code {code}"));
+                (format!("exited{}", code.unwrap_or_default()), true, true)
+            }
+            Kind::KilledBySelf => (format!("sent {} to itself", signo()?), true, true),
+            Kind::Crashed => (format!("crashed with {}", signo()?), false, true),
+            Kind::OomKill => (format!("the kernel's OOM killer ended {}", case.victim.label()), false, false),
+            _ => (format!("died of {}", signo()?), false, true),
+        };
+        Some(Self { action, act, actor })
+    }
+}
+
 /// What a killer did, without naming it: `sent SIGTERM to zsh (pid 4010)`.
 fn action(finding: &Finding, run: Option<&SignalRun>, target: &Process) -> String {
     let target = target.label();
     let signo = run.map_or(Signo::KILL, |run| run.signo);
     match finding.kind {
+        Kind::TtyHangup if finding.detail == Some(tty_hangup::GIVEN_UP) => {
+            format!("gave up the terminal of {target}")
+        }
         Kind::TtyHangup if finding.mechanism == Mechanism::TtyIoctl => {
             format!("hung up the terminal of {target}")
         }

@@ -295,9 +295,12 @@ impl Table {
             current_tid: current.map_or(0, |current| current.tid),
             current_comm: current.and_then(|current| current.comm).unwrap_or_default(),
             current_exiting: exiting,
+            target_sid: signal.target_sid,
+            target_stopped: false,
             handled: 0,
         };
         let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        process.image.sid = signal.target_sid.or(process.image.sid);
         let watched = process.tree.is_some();
         Change::Signalled(id, process.history.push(run, watched))
     }

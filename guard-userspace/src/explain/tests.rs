@@ -343,13 +343,53 @@ fn a_killer_that_rewrites_its_arguments_keeps_those_it_was_started_with() {
     assert_eq!(cmdline, ["/usr/bin/fuser", "-k", "5173/tcp"]);
 }
 
-#[test]
-fn an_orphaned_group_is_inferred_not_certain() {
-    let mut scenario = vite();
-    scenario.session(100, 40, "pts/3");
+/// The shell of vite ends, and the kernel sends vite SIGHUP and SIGCONT, in a session that is known or not.
+fn hung_up_with_the_shell(scenario: &mut Scenario, sid: Option<u32>) -> Death {
     scenario.exits(40, 0);
     let bash = scenario.exiting(40);
-    scenario.kernel(bash, 100, Signo::HUP, Call::None).kernel(bash, 100, Signo::CONT, Call::None);
-    let death = scenario.dies(100, Signo::HUP).death(100);
+    scenario.hang_up(bash, 100, sid).kernel(bash, 100, Signo::CONT, Call::None);
+    scenario.dies(100, Signo::HUP).death(100)
+}
+
+#[test]
+fn the_session_of_the_target_tells_an_orphaned_group_from_a_hangup() {
+    let orphaned = hung_up_with_the_shell(&mut vite(), Some(40));
+    assert_cause(&orphaned, Kind::OrphanedProcessGroup, Mechanism::None, Confidence::Certain);
+    let leader = hung_up_with_the_shell(&mut vite(), Some(100));
+    assert_cause(&leader, Kind::TtyHangup, Mechanism::None, Confidence::Certain);
+}
+
+#[test]
+fn without_the_session_a_stopped_group_was_likely_orphaned() {
+    let mut stopped = vite();
+    stopped.take(100, Signo::STOP, 0);
+    let death = hung_up_with_the_shell(&mut stopped, None);
     assert_cause(&death, Kind::OrphanedProcessGroup, Mechanism::None, Confidence::Likely);
+    let death = hung_up_with_the_shell(&mut vite(), None);
+    assert_cause(&death, Kind::TtyHangup, Mechanism::None, Confidence::Likely);
+}
+
+#[test]
+fn a_worker_of_the_kernel_that_hangs_up_a_terminal_is_not_blamed() {
+    let mut scenario = vite();
+    scenario.seed(7, 2, "kworker/u4:1", &[]);
+    let worker = scenario.current(7);
+    scenario.kernel(worker, 100, Signo::HUP, Call::None);
+    let death = scenario.dies(100, Signo::HUP).death(100);
+    assert_cause(&death, Kind::TtyHangup, Mechanism::None, Confidence::Certain);
+    assert!(death.killer.is_none() && death.root_cause.is_none(), "{}", death.summary);
+    assert!(death.summary.contains("worker of the kernel"), "{}", death.summary);
+}
+
+#[test]
+fn a_parent_that_ends_itself_by_kill_did_not_kill_its_child() {
+    let mut scenario = vite();
+    scenario.kill(40, 40, Signo::KILL).dies(40, Signo::KILL);
+    // Its registers still say kill(2) when it dies.
+    let bash = scenario.exiting(40);
+    let call = Some((Call::Kill, 40));
+    scenario.signal(bash, 100, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, call);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_eq!(death.cause.kind, Kind::ParentDeathSignal, "{}", death.summary);
+    assert_eq!(death.root_cause.map(|cause| cause.action), Some("sent SIGKILL to itself".to_owned()));
 }

@@ -142,6 +142,9 @@ pub struct Signal {
     /// The system call that `current` was in, from its saved registers; `None` where they cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syscall: Option<Syscall>,
+    /// The target's session; told with the kernel's own SIGHUP only, where its structures can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_sid: Option<u32>,
 }
 
 fn is_zero(n: &i32) -> bool {
@@ -371,6 +374,9 @@ pub struct ProcessFacts {
     /// Dead and not yet reaped when it was read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub zombie: bool,
+    /// Stopped when it was read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ppid: Option<u32>,
     /// From clock ticks: 10 ms steps.

@@ -41,6 +41,7 @@ fn sample_events() -> Vec<Event> {
         target_tgid: Some(4021),
         target_comm: Some("node".into()),
         syscall: None,
+        target_sid: None,
     };
     let exec = Exec {
         path: "/usr/bin/node".to_owned(),

@@ -44,6 +44,8 @@ fn generated() -> SignalGenerate {
         target_comm: *b"vite\0garbage\0\0\0\0",
         syscall: 62,
         args: [20, 15, 0],
+        target_sid: 19,
+        _pad: 0,
     }
 }
 
@@ -56,6 +58,7 @@ fn a_signal_names_sender_target_and_system_call() {
     assert_eq!((current.comm, current.exiting), (Some(Comm::from("kill")), Some(false)));
     let Fact::Signal(signal) = event.fact else { panic!("{:?}", event.fact) };
     assert_eq!((signal.signo, signal.target_tid, signal.target_tgid), (15, 21, Some(20)));
+    assert_eq!(signal.target_sid, Some(19));
     assert_eq!(signal.target_comm, Some(Comm::from("vite")));
     assert_eq!(signal.syscall, Some(Syscall { call: Call::Kill, nr: 62, args: [20, 15, 0] }));
     assert_eq!(signal.result, SignalResult::Delivered);

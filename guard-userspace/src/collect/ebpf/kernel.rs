@@ -229,6 +229,7 @@ impl Kernel {
             shared_pending: signal("shared_pending.signal")?,
             maxrss: signal("maxrss")?,
             rlim: signal("rlim")?,
+            pids: signal("pids")?,
         };
         settings.siginfo = SiginfoFields {
             si_errno: member("kernel_siginfo", "si_errno")?,

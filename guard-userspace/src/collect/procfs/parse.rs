@@ -28,6 +28,11 @@ impl Stat {
         matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
 
+    /// By SIGSTOP or its like; a tracer's stop says `t`.
+    pub(super) fn stopped(&self) -> bool {
+        self.state == b'T'
+    }
+
     /// Its arguments can no longer be read.
     pub(super) fn exiting(&self) -> bool {
         matches!(self.state, b'Z' | b'X') || self.flags & Self::PF_EXITING != 0

@@ -1,7 +1,7 @@
 //! It ended by itself: `exit_group(n)`, or a return from main (kernel/exit.c, `do_group_exit`).
 
 use super::sibling_thread_exit::by_sibling;
-use super::{Case, Cause, Finding};
+use super::{Case, Cause, Finding, tty_hangup};
 use crate::explain::case::Status;
 use crate::model::report::{Confidence, Kind, Mechanism};
 
@@ -18,7 +18,8 @@ impl Cause for Exited {
             Status::Exited => true,
             Status::Killed | Status::Unknown => false,
         };
-        if !by_itself || case.decisive.is_some() || by_sibling(case) {
+        let otherwise = by_sibling(case) || tty_hangup::left_behind(case).is_some();
+        if !by_itself || case.decisive.is_some() || otherwise {
             return None;
         }
         let finding = Finding { kernel: false, ..Finding::kernel(Kind::Exited) }.mechanism(Mechanism::None);

@@ -31,6 +31,10 @@ impl Cause for KilledByProcess {
 
 /// Whether `current` meant to send it.
 pub(super) fn sent_by_call(blow: &Blow<'_>) -> bool {
+    if blow.run.current_exiting {
+        // A dying task sends nothing any more, even if its registers still say kill(2): it killed itself so.
+        return false;
+    }
     match blow.in_kill() {
         // SI_KERNEL cannot be passed by another process (`do_rt_sigqueueinfo`), so a SIGALRM that fires while
         // some task is in kill(2) is still the timer's.
@@ -38,7 +42,7 @@ pub(super) fn sent_by_call(blow: &Blow<'_>) -> bool {
         None => match blow.run.code {
             // In-kernel `send_sig(sig, task, 0)` says SI_USER too: PDEATHSIG by a dying task, SIGPIPE and
             // SIGXFSZ to oneself, cgroup.kill and PTRACE_KILL as SIGKILL to a thread.
-            code::SI_USER => blow.run.group && !blow.run.current_exiting,
+            code::SI_USER => blow.run.group,
             code::SI_TKILL | code::SI_QUEUE => true,
             _ => false,
         },

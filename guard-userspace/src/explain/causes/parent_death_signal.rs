@@ -3,8 +3,14 @@
 
 use super::killed_by_process::sent_by_call;
 use super::{Case, Cause, Finding};
+use crate::model::event::Call;
 use crate::model::report::Kind;
 use crate::model::signal::code;
+
+/// `finding.detail`: the thread that forked it ended, and not its process.
+pub const THREAD_EXIT: &str = "parent_thread_exit";
+/// The threads of a process that ends all end within this time, on a machine that is not too busy.
+const TOGETHER_NS: u64 = 20_000_000;
 
 pub(super) struct ParentDeathSignal;
 
@@ -21,11 +27,18 @@ impl Cause for ParentDeathSignal {
         }
         let parent = blow.current?;
         let finding = Finding::kernel(Kind::ParentDeathSignal);
-        Some(if parent.alive() {
-            // Only the thread that forked it ended; its process lives on.
-            Finding { killer: Some(parent.id), ..finding.detail("parent_thread_exit") }
-        } else {
-            finding.because_of(Some(parent.id))
+        let by_thread = Finding { killer: Some(parent.id), ..finding.clone().detail(THREAD_EXIT) };
+        let by_parent = finding.because_of(Some(parent.id));
+        let Some(ending) = parent.ending else { return Some(by_thread) };
+        if ending.at.t_ns <= blow.run.first.t_ns {
+            return Some(by_parent);
+        }
+        // The thread went first. It was alone in that if it called exit(2), which ends one thread.
+        Some(match blow.in_call(&[Call::Exit]) {
+            Some(true) => by_thread,
+            Some(false) => by_parent,
+            None if ending.at.t_ns - blow.run.first.t_ns > TOGETHER_NS => by_thread.likely(),
+            None => by_parent.likely(),
         })
     }
 }

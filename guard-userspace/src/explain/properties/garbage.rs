@@ -60,8 +60,8 @@ fn signal() -> impl Strategy<Value = Fact> {
         Call::None,
     ]);
     let syscall = maybe((call, any::<i64>(), any::<[u64; 3]>()));
-    (signo(), code(), any::<bool>(), result, pid(), maybe(pid()), syscall).prop_map(
-        |(signo, code, group, result, target_tid, target_tgid, syscall)| {
+    (signo(), code(), any::<bool>(), result, pid(), maybe(pid()), syscall, maybe(pid())).prop_map(
+        |(signo, code, group, result, target_tid, target_tgid, syscall, target_sid)| {
             Fact::Signal(Signal {
                 signo,
                 code,
@@ -72,6 +72,7 @@ fn signal() -> impl Strategy<Value = Fact> {
                 target_tgid,
                 target_comm: None,
                 syscall: syscall.map(|(call, nr, args)| Syscall { call, nr, args }),
+                target_sid,
             })
         },
     )

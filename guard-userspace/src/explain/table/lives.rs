@@ -241,6 +241,9 @@ impl Table {
         }
         let Some(process) = self.get_mut(id) else { return Change::Nothing };
         process.apply_facts(facts);
+        if facts.seeded && facts.stopped {
+            process.history.stopped = Some(at);
+        }
         if let (Some(uid), Some(user)) = (facts.uid, &facts.user) {
             self.users.entry(uid).or_insert_with(|| Some(Rc::from(user.as_str())));
         }

@@ -89,6 +89,7 @@ fn a_fork_that_raced_with_cgroup_kill_is_the_writers_and_not_the_parents() {
             target_tgid: Some(101),
             target_comm: parent.comm,
             syscall: call.map(|call| Syscall { call, nr: 0, args: [0; 3] }),
+            target_sid: None,
         };
         scenario.push(Some(parent), Fact::Signal(signal));
         let fork = Fork {
