@@ -45,13 +45,17 @@ const ACTS: &[Act] = &[
     ("spawn", |args| spawn(args.rest())),
     ("exec", |args| exec(args.rest())),
     ("wait", wait),
+    ("segfault", |_| segfault()),
+    ("listen", |_| listen()),
     ("thread", |args| thread(args.rest())),
     ("pidns", |args| pid_namespace(args.rest())),
 ];
 
-/// Performs the acts of a command line.
+/// Performs the acts of a command line: those after `--`, where what stands before is for show, as in
+/// `npm run dev -- pause`.
 pub(crate) fn perform(acts: &[&str]) {
-    for act in acts {
+    let shown = acts.iter().position(|act| *act == "--").map_or(0, |dashes| dashes + 1);
+    for act in &acts[shown..] {
         one(act);
     }
 }
@@ -181,7 +185,7 @@ static HANDLER_CODE: AtomicI32 = AtomicI32::new(0);
 static HANDLER_MS: AtomicI32 = AtomicI32::new(0);
 
 /// `catch:TERM,return`, `catch:TERM,exit,3`, `catch:TERM,slow,MS,3` (it exits after a while), `catch:TERM,reraise`,
-/// `catch:TERM,kill9`, `catch:TERM,forward,INT` (it sends a signal to the last child that it started)
+/// `catch:TERM,kill9`, `catch:TERM,default` (once), `catch:TERM,forward,INT` (it sends a signal to the last child that it started)
 fn catch(args: &Args<'_>) {
     extern "C" fn back(_: i32) {}
     extern "C" fn exit(_: i32) {
@@ -198,6 +202,9 @@ fn catch(args: &Args<'_>) {
         if child > 0 {
             send(child, HANDLER_CODE.load(Ordering::Relaxed));
         }
+    }
+    extern "C" fn once(signo: i32) {
+        action(signo, libc::SIG_DFL);
     }
     extern "C" fn reraise(signo: i32) {
         action(signo, libc::SIG_DFL);
@@ -225,6 +232,7 @@ fn catch(args: &Args<'_>) {
         }
         "reraise" => reraise,
         "kill9" => kill9,
+        "default" => once,
         other => panic!("no handler does {other}"),
     };
     action(args.signo(0), handler as *const () as usize);
@@ -237,7 +245,7 @@ fn name(comm: &str) {
 }
 
 /// A number for the director: `me`, the pid that the director knows this process by; `thread`, the last one started.
-fn fact(what: &str) -> u32 {
+pub(crate) fn fact(what: &str) -> u32 {
     match what {
         // In a PID namespace of its own, getpid says something else.
         "me" => std::fs::read_link("/proc/self")
@@ -279,7 +287,7 @@ pub(crate) fn fork_and(acts: &str) {
 }
 
 /// `NAME:ACT+ACT` as a command.
-fn other(program: &str) -> Command {
+pub(crate) fn other(program: &str) -> Command {
     let (name, acts) = program.split_once(':').unwrap_or((program, ""));
     let me = std::env::current_exe().expect("a running program has a path");
     let path = me.with_file_name(name);
@@ -299,6 +307,20 @@ fn spawn(program: &str) {
 /// `exec:NAME:ACT+ACT`: goes on as another program.
 fn exec(program: &str) {
     panic!("exec: {}", other(program).exec());
+}
+
+/// Uses an address where nothing is.
+fn segfault() {
+    // SAFETY: there is none: the kernel ends the process here.
+    unsafe { std::ptr::without_provenance::<u8>(8).read_volatile() };
+}
+
+/// Listens on a TCP port, and says which: `ready PID PORT`.
+fn listen() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    std::mem::forget(listener);
+    ready(&[fact("me"), port.into()]);
 }
 
 /// Waits until all children have ended. `wait:tell`: and says the wait status of each.

@@ -20,6 +20,7 @@ pub(crate) struct Stage {
     late: bool,
     curtain: bool,
     leftovers: Vec<u32>,
+    kept: Vec<Actor>,
 }
 
 /// A process of the case, a child of the director.
@@ -44,7 +45,7 @@ impl Stage {
     pub(crate) fn new(case: &str, curtain: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("kz-").tempdir().expect("no temporary directory");
         let truth = Truth { case: case.to_owned(), ..Truth::default() };
-        Self { dir, truth, late: curtain, curtain, leftovers: Vec::new() }
+        Self { dir, truth, late: curtain, curtain, leftovers: Vec::new(), kept: Vec::new() }
     }
 
     /// A place for files.
@@ -145,7 +146,16 @@ impl Stage {
     /// Waits for the end of a process that is not an actor: a grandchild that was adopted.
     pub(crate) fn reap(&mut self, pid: u32) -> i32 {
         self.leftovers.push(pid);
+        // It is adopted when its parent has ended, which may take a moment.
+        eventually("a process to be adopted", || {
+            (Person::pid(pid).parent() == std::process::id()).then_some(())
+        });
         reap(pid)
+    }
+
+    /// Leaves an actor as it is until all is over: one that obeys ends when nobody can give it orders any more.
+    pub(crate) fn keep(&mut self, actor: Actor) {
+        self.kept.push(actor);
     }
 
     /// Waits until a process is gone for everybody, zombies included.
@@ -175,6 +185,22 @@ impl Stage {
     pub(crate) fn lives(&mut self, actor: &Actor) {
         assert!(alive(actor.pid()), "it was to live");
         self.truth.alive.push(actor.pid());
+    }
+
+    /// The same of a process that is not an actor.
+    pub(crate) fn lives_on(&mut self, pid: u32) {
+        assert!(alive(pid), "it was to live");
+        self.truth.alive.push(pid);
+    }
+
+    /// Waits until a process does with a signal what is the default.
+    pub(crate) fn until_default(&self, pid: u32, signo: i32) {
+        eventually("a handler to go", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+            (caught & (1 << (signo - 1)) == 0).then_some(())
+        });
     }
 
     /// Kills at the end what the director did not start itself.
@@ -226,6 +252,11 @@ impl Actor {
         let stdin = self.stdin.as_mut().expect("it listens");
         writeln!(stdin, "{act}").expect("it is alive");
         stdin.flush().expect("it is alive");
+    }
+
+    /// No more orders: an actor that obeys goes on with its next act.
+    pub(crate) fn dismiss(&mut self) {
+        drop(self.stdin.take());
     }
 
     /// Waits for `ready`, and the numbers after it.
@@ -358,6 +389,18 @@ impl Death<'_> {
         self
     }
 
+    /// Nothing else died with it.
+    pub(crate) fn alone(self) -> Self {
+        self.0.alone = true;
+        self
+    }
+
+    /// What its root cause did, `sent SIGTERM to`.
+    pub(crate) fn action(self, text: &str) -> Self {
+        self.0.action = Some(text.to_owned());
+        self
+    }
+
     /// What may be said instead where the kernel has no BTF.
     pub(crate) fn without_btf(self, kind: Kind, confidence: Confidence) -> Self {
         self.0.without_btf = Some((kind, confidence));
@@ -394,6 +437,21 @@ impl Person {
     /// A process of which only the pid is known.
     pub(crate) fn pid(pid: u32) -> Self {
         Self { pid, comm: None, cmdline: None }
+    }
+
+    /// A living process, as /proc shows it.
+    pub(crate) fn of(pid: u32) -> Self {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).expect("it is alive");
+        let cmdline = read("cmdline");
+        let cmdline = cmdline.split_terminator('\0').map(str::to_owned).collect();
+        Self { pid, comm: Some(read("comm").trim_end().to_owned()), cmdline: Some(cmdline) }
+    }
+
+    /// Its parent's pid, now.
+    pub(crate) fn parent(&self) -> u32 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it is alive");
+        let (_, after) = stat.rsplit_once(") ").expect("a comm in parentheses");
+        after.split(' ').nth(1).and_then(|ppid| ppid.parse().ok()).expect("a parent")
     }
 
     /// Under the name it gave itself.

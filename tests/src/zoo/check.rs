@@ -70,6 +70,12 @@ impl Comparison<'_> {
         if expected.role.is_some() {
             self.same("role", &actor.map(|actor| actor.role), &expected.role);
         }
+        if let Some(action) = &expected.action {
+            let said = death.root_cause.as_ref().map(|cause| cause.action.as_str());
+            if !said.is_some_and(|said| said.contains(action.as_str())) {
+                self.differs("what the root cause did", &said, action);
+            }
+        }
         self.ancestry();
         self.texts();
         self.innocent();
@@ -137,12 +143,15 @@ impl Comparison<'_> {
 
     fn texts(&mut self) {
         let (expected, death) = (self.expected, self.death);
-        let mut steps = death.chain.iter();
+        let steps: Vec<&str> = death.chain.iter().map(|step| step.text.as_str()).collect();
+        let steps = steps.join("\n");
+        let mut rest = steps.as_str();
         for wanted in &expected.chain {
-            if !steps.any(|step| step.text.contains(wanted.as_str())) {
+            let Some((_, after)) = rest.split_once(wanted.as_str()) else {
                 self.wrong.push(format!("the chain does not say, or not in this order: {wanted:?}"));
                 break;
-            }
+            };
+            rest = after;
         }
         for wanted in &expected.summary {
             if !death.summary.contains(wanted.as_str()) {
@@ -180,6 +189,9 @@ impl Comparison<'_> {
                     &because_of.and_then(number),
                 ),
             }
+        }
+        if expected.alone && !death.aftermath.also_died.is_empty() {
+            self.differs("also died", &death.aftermath.also_died, &"nothing");
         }
         for Survivor { pid, reparented_to, listening } in &expected.survivors {
             let Some(survivor) = death.aftermath.survivors.iter().find(|other| other.pid == *pid) else {

@@ -41,6 +41,8 @@ pub struct Expected {
     /// `root_cause.actor`.
     pub actor: Who,
     pub role: Option<Role>,
+    /// Text that `root_cause.action` contains.
+    pub action: Option<String>,
     /// The killer's ancestors, nearest first; more may follow.
     pub ancestry: Vec<u32>,
     /// Texts that the chain's steps contain, in this order; other steps may stand between.
@@ -53,6 +55,8 @@ pub struct Expected {
     pub other_signals: Vec<String>,
     /// Deaths of the same incident, each with the death it followed from (a pid); `None` for one act.
     pub also_died: Vec<(u32, Option<u32>)>,
+    /// Nothing else died in the same incident.
+    pub alone: bool,
     pub survivors: Vec<Survivor>,
     pub pid_in_namespace: Option<u32>,
     /// `victim.cgroup`.
@@ -75,12 +79,14 @@ impl Default for Expected {
             killer: Who::Unsaid,
             actor: Who::Unsaid,
             role: None,
+            action: None,
             ancestry: Vec::new(),
             chain: Vec::new(),
             summary: Vec::new(),
             innocent: Vec::new(),
             other_signals: Vec::new(),
             also_died: Vec::new(),
+            alone: false,
             survivors: Vec::new(),
             pid_in_namespace: None,
             cgroup: None,

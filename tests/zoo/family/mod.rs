@@ -1,14 +1,19 @@
 //! The families of deaths, one file each: cases, and the acts that only they need.
 
 mod cgroups;
+mod chains;
 mod debuggers;
 mod faults;
 mod io;
 mod kills;
 mod limits;
 mod namespaces;
+mod parents;
+mod ptys;
 mod seccomp;
 mod self_inflicted;
+mod sessions;
+mod terminals;
 mod threads;
 
 use crate::Case;
@@ -32,4 +37,8 @@ pub(crate) const ALL: &[&Family] = &[
     &debuggers::DEBUGGERS,
     &namespaces::NAMESPACES,
     &cgroups::CGROUPS,
+    &terminals::TERMINALS,
+    &sessions::SESSIONS,
+    &parents::PARENTS,
+    &chains::CHAINS,
 ];
