@@ -4,9 +4,7 @@
 //!
 //! `current` moves the task, one event per process moved.
 
-use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel_str, macros::tracepoint, programs::TracePointContext,
-};
+use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, programs::TracePointContext};
 use guard_ebpf::{CGROUP_PATH_LEN, Probe, record::CgroupAttach};
 
 use super::fields;
@@ -15,8 +13,10 @@ use crate::maps::{Record, Wake, emit, setting};
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for CgroupAttach {}
 
-#[tracepoint]
-fn cgroup_attach(ctx: TracePointContext) -> u32 {
+classic!(cgroup_attach);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     emit(Probe::CgroupAttach, Wake::Later, |record: &mut CgroupAttach| {
         record.tid = fields.read_or_zero(setting!(cgroup_attach.pid));
@@ -35,5 +35,4 @@ fn cgroup_attach(ctx: TracePointContext) -> u32 {
         // Negative when it failed; else the length with the NUL.
         record.path_len = if copied > 0 { copied as u32 - 1 } else { 0 };
     });
-    0
 }

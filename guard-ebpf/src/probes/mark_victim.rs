@@ -5,7 +5,7 @@
 //! `current` is the task whose allocation failed, which is not to blame. It fires after the SIGKILL was
 //! generated, and also, without any SIGKILL, for a task that is already dying of something else.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::programs::TracePointContext;
 use guard_ebpf::{ABSENT, Probe, record::MarkVictim};
 
 use super::fields;
@@ -14,8 +14,10 @@ use crate::maps::{Record, Wake, emit, setting};
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for MarkVictim {}
 
-#[tracepoint]
-fn mark_victim(ctx: TracePointContext) -> u32 {
+classic!(mark_victim);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     emit(Probe::MarkVictim, Wake::Now, |record: &mut MarkVictim| {
         record.tid = fields.read_or_zero(setting!(mark_victim.pid));
@@ -31,5 +33,4 @@ fn mark_victim(ctx: TracePointContext) -> u32 {
             record.oom_score_adj = i32::from(adj);
         }
     });
-    0
 }

@@ -1,5 +1,21 @@
 //! One file per hook.
 
+/// Makes the module's `classic` a tracepoint program of the given name.
+///
+/// Not aya's attribute: a program made by that returns 0, and then the kernel keeps the event from everybody else who
+/// samples this tracepoint, `perf record` and killtrace's own perf backend among them (kernel/events/core.c,
+/// `perf_trace_run_bpf_submit`).
+macro_rules! classic {
+    ($name:ident) => {
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "tracepoint")]
+        extern "C" fn $name(ctx: *mut core::ffi::c_void) -> u32 {
+            classic(aya_ebpf::programs::TracePointContext::new(ctx));
+            1
+        }
+    };
+}
+
 mod cgroup_attach;
 mod mark_victim;
 mod new_task;

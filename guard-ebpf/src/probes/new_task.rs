@@ -5,7 +5,7 @@
 //! `current` made the new task, which is complete but has not run yet.
 
 use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use guard_ebpf::{ABSENT, Probe, record::NewTask};
@@ -24,14 +24,15 @@ const MAX_LEVEL: u32 = 32;
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for NewTask {}
 
-#[tracepoint]
-fn new_task(ctx: TracePointContext) -> u32 {
+classic!(new_task);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     emit(Probe::NewTask, Wake::Later, |record: &mut NewTask| {
         record.child_tid = fields.read_or_zero(setting!(new_task.pid));
         record.clone_flags = fields.read_or_zero(setting!(new_task.clone_flags));
     });
-    0
 }
 
 #[raw_tracepoint(tracepoint = "task_newtask")]

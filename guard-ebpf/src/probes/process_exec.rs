@@ -9,7 +9,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
-    macros::{map, raw_tracepoint, tracepoint},
+    macros::{map, raw_tracepoint},
     maps::PerCpuArray,
     programs::{RawTracePointContext, TracePointContext},
 };
@@ -38,10 +38,12 @@ struct Scratch {
 #[map]
 static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-#[tracepoint]
-fn process_exec(ctx: TracePointContext) -> u32 {
+classic!(process_exec);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
-    let Some(mut exec) = Builder::start() else { return 0 };
+    let Some(mut exec) = Builder::start() else { return };
     exec.record().old_tid = fields.read_or_zero(setting!(process_exec.old_pid));
     // `__data_loc`: length in the upper half, offset in the lower.
     let location: u32 = fields.read_or_zero(setting!(process_exec.filename));
@@ -49,7 +51,6 @@ fn process_exec(ctx: TracePointContext) -> u32 {
     let path = exec.push_kernel_text::<PATH_MAX>(path);
     exec.record().path_len = path;
     exec.emit();
-    0
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]

@@ -6,7 +6,7 @@
 //! comes after it. Before 6.16 the memory is already gone; since then it is still there.
 
 use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use guard_ebpf::{
@@ -31,8 +31,10 @@ const RLIMIT_RTTIME: u32 = 15;
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for ProcessExit {}
 
-#[tracepoint]
-fn process_exit(ctx: TracePointContext) -> u32 {
+classic!(process_exit);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     let known = setting!(process_exit.group_dead) != ABSENT;
     let dead = fields.read_or_zero::<u8>(setting!(process_exit.group_dead)) != 0;
@@ -42,7 +44,6 @@ fn process_exit(ctx: TracePointContext) -> u32 {
             record.flags = GROUP_DEAD_KNOWN | if dead { GROUP_DEAD } else { 0 };
         }
     });
-    0
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]

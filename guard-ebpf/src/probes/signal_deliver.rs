@@ -6,7 +6,7 @@
 //! whatever was sent (`complete_signal`). Signals taken by sigwait or a signalfd never get here.
 
 use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use guard_ebpf::{Probe, record::SignalDeliver};
@@ -20,12 +20,14 @@ use crate::{
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for SignalDeliver {}
 
-#[tracepoint]
-fn signal_deliver(ctx: TracePointContext) -> u32 {
+classic!(signal_deliver);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     let signo: i32 = fields.read_or_zero(setting!(signal_deliver.sig));
     if is_noise(signo) {
-        return 0;
+        return;
     }
     emit(Probe::SignalDeliver, Wake::Later, |record: &mut SignalDeliver| {
         record.signo = signo;
@@ -33,7 +35,6 @@ fn signal_deliver(ctx: TracePointContext) -> u32 {
         record.code = fields.read_or_zero(setting!(signal_deliver.code));
         record.handler = fields.read_or_zero(setting!(signal_deliver.sa_handler));
     });
-    0
 }
 
 #[raw_tracepoint(tracepoint = "signal_deliver")]

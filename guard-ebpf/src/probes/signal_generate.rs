@@ -7,7 +7,7 @@
 //! may be 0 or 1 instead of an address. Generated is not delivered.
 
 use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use guard_ebpf::{Probe, record::SignalGenerate};
@@ -29,14 +29,16 @@ const DELIVERED: u32 = 0;
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for SignalGenerate {}
 
-#[tracepoint]
-fn signal_generate(ctx: TracePointContext) -> u32 {
+classic!(signal_generate);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     let signo: i32 = fields.read_or_zero(setting!(signal_generate.sig));
     let code: i32 = fields.read_or_zero(setting!(signal_generate.code));
     let result: u32 = fields.read_or_zero(setting!(signal_generate.result));
     if is_noise(signo, code) {
-        return 0;
+        return;
     }
     emit(Probe::SignalGenerate, urgency(result), |record: &mut SignalGenerate| {
         record.signo = signo;
@@ -48,7 +50,6 @@ fn signal_generate(ctx: TracePointContext) -> u32 {
         fields.read_comm(setting!(signal_generate.comm), &mut record.target_comm);
         record.syscall = -1;
     });
-    0
 }
 
 #[raw_tracepoint(tracepoint = "signal_generate")]

@@ -5,7 +5,7 @@
 //! `current` is the task that calls `listen` or closes the socket; for other changes of state, which are
 //! dropped here, it is whoever the packet interrupted.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::programs::TracePointContext;
 use guard_ebpf::{Probe, record::SockState};
 
 use super::fields;
@@ -18,21 +18,22 @@ const IPPROTO_TCP: u16 = 6;
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for SockState {}
 
-#[tracepoint]
-fn sock_state(ctx: TracePointContext) -> u32 {
+classic!(sock_state);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     let before: i32 = fields.read_or_zero(setting!(sock_state.oldstate));
     let after: i32 = fields.read_or_zero(setting!(sock_state.newstate));
     if (before == TCP_LISTEN) == (after == TCP_LISTEN) {
-        return 0;
+        return;
     }
     let protocol: u16 = fields.read(setting!(sock_state.protocol)).unwrap_or(IPPROTO_TCP);
     if protocol != IPPROTO_TCP {
-        return 0;
+        return;
     }
     emit(Probe::SockState, Wake::Soon, |record: &mut SockState| {
         record.port = u32::from(fields.read_or_zero::<u16>(setting!(sock_state.sport)));
         record.listening = u32::from(after == TCP_LISTEN);
     });
-    0
 }

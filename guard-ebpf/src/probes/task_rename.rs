@@ -4,7 +4,7 @@
 //!
 //! `current` is the renamed task, or another thread of its process that wrote `/proc/PID/task/TID/comm`.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::programs::TracePointContext;
 use guard_ebpf::{ABSENT, Probe, record::TaskRename};
 
 use super::fields;
@@ -13,8 +13,10 @@ use crate::maps::{Record, Wake, emit, setting};
 // SAFETY: `#[repr(C)]` integers, header first.
 unsafe impl Record for TaskRename {}
 
-#[tracepoint]
-fn task_rename(ctx: TracePointContext) -> u32 {
+classic!(task_rename);
+
+#[inline(always)]
+fn classic(ctx: TracePointContext) {
     let fields = fields(&ctx);
     emit(Probe::TaskRename, Wake::Later, |record: &mut TaskRename| {
         record.tid = if setting!(task_rename.pid) == ABSENT {
@@ -24,5 +26,4 @@ fn task_rename(ctx: TracePointContext) -> u32 {
         };
         fields.read_comm(setting!(task_rename.newcomm), &mut record.comm);
     });
-    0
 }
