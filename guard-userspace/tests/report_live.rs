@@ -102,7 +102,7 @@ fn without_privileges_the_demo_harms_nobody() {
     assert_eq!(output.status.code(), Some(77));
     assert_eq!(stdout(&output), "", "no victim is introduced");
     let error = stderr(&output);
-    assert!(error.contains("CAP_BPF") && error.contains("\n  help: "), "{error}");
+    assert!(error.contains("CAP_PERFMON") && error.contains("\n  help: "), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::collect::SOURCES;
 use crate::report::REPORTS;
 
 /// What killed this process, and why?
@@ -213,8 +214,16 @@ pub enum Backend {
     Auto,
     /// Programs in the kernel
     Ebpf,
-    /// Sampling buffers, for kernels that run no tracing programs (not in this version)
+    /// Sampling buffers, for kernels that run no tracing programs
     Perf,
+}
+
+impl Backend {
+    /// The one that is meant; `None` for the best there is.
+    pub(crate) fn named(self) -> Option<&'static crate::collect::Backend> {
+        let value = self.to_possible_value()?;
+        SOURCES.iter().find(|backend| backend.name == value.get_name())
+    }
 }
 
 fn formats() -> PossibleValuesParser {
@@ -273,6 +282,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_backend_can_be_asked_for() {
+        let named: Vec<_> = Backend::value_variants().iter().filter_map(|value| value.named()).collect();
+        assert_eq!(named.iter().map(|backend| backend.name).collect::<Vec<_>>(), ["ebpf", "perf"]);
+        assert_eq!(named.len(), SOURCES.len());
     }
 
     #[test]

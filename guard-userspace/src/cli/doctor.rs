@@ -191,14 +191,15 @@ fn findings() -> Findings {
     let mut checks = privileges::checks();
     checks.extend(kernel::checks());
     checks.extend(machine::checks());
-    checks.push(kernel::armed(Verdict::of(&checks)));
+    let (backends, backend) = kernel::backends(Verdict::of(&checks));
+    checks.extend(backends);
     let verdict = Verdict::of(&checks);
     Findings {
         schema: "killtrace.doctor/1",
         tool: Tool { name: "killtrace".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         host: host::host(),
         checks,
-        backend: (verdict == Verdict::Works).then_some("ebpf"),
+        backend,
         verdict,
     }
 }

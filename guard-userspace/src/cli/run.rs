@@ -8,7 +8,7 @@ use super::output::{Output, Owner};
 use super::safe_file::open_growing;
 use super::select::Selection;
 use super::session::{Job, Session};
-use super::watch::{check_backend, options};
+use super::watch::options;
 
 /// Runs a command, watches its tree, and returns its exit status.
 ///
@@ -24,11 +24,11 @@ pub fn run(args: &RunArgs) -> Result<u8, Failure> {
 fn watch(args: &RunArgs) -> Result<u8, Failure> {
     // First of all, while there is one thread and nothing open that the command must not inherit.
     let child = Child::fork(&args.command)?;
-    check_backend(args.collect.backend)?;
     let selection = Selection::pid(child.pid())?;
     let output = Output::new(&args.report, Owner::Command)?;
     let events = args.collect.events.as_deref().map(open_growing).transpose()?;
     log::init(args.collect.verbose);
     let collect = options(&args.collect, false);
-    Session { selection, output, events, collect, job: Job::Run(child) }.run()
+    let backend = args.collect.backend;
+    Session { selection, output, events, backend, collect, job: Job::Run(child) }.run()
 }

@@ -8,13 +8,14 @@ use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 
 use super::agent::Agent;
+use super::args::Backend;
 use super::child::Child;
 use super::failure::{Failure, exit};
 use super::output::Output;
 use super::select::Selection;
 use super::signals::{Arrived, Blocked, Signals};
 use super::sources::Sources;
-use crate::collect::ebpf;
+use crate::collect::Options;
 use crate::model::signal::Signo;
 
 /// What a session is to do.
@@ -24,7 +25,8 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// Where to record every event.
     pub(crate) events: Option<File>,
-    pub(crate) collect: ebpf::Options,
+    pub(crate) backend: Backend,
+    pub(crate) collect: Options,
     pub(crate) job: Job,
 }
 
@@ -67,7 +69,7 @@ impl Session {
 
     async fn watch(self, signals: &Signals) -> Result<u8, Failure> {
         let began = Instant::now();
-        let (sources, abilities) = Sources::arm(&self.collect)?;
+        let (sources, abilities) = Sources::arm(self.backend, &self.collect)?;
         log::debug!("armed after {:?}", began.elapsed());
         let mut agent = Agent::new(sources, abilities, self.selection, self.output, self.events);
         agent.seed()?;

@@ -2,18 +2,18 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::task::Poll;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::args::Backend;
 use super::failure::Failure;
 use super::output::note;
-use crate::collect::ebpf::{self, EbpfSource};
 use crate::collect::kmsg::KmsgSource;
 use crate::collect::taskstats::TaskstatsSource;
-use crate::collect::{CollectError, Source, host};
+use crate::collect::{CollectError, Options, Source, host, open_best};
 use crate::model::header::Capabilities;
 use crate::model::{Event, Fact};
 
@@ -40,10 +40,10 @@ pub(crate) struct Abilities {
 
 impl Sources {
     /// Arms the kernel's probes, and what makes up for those that it lacks.
-    pub(crate) fn arm(options: &ebpf::Options) -> Result<(Self, Abilities), Failure> {
-        let backend = EbpfSource::open(options)?;
+    pub(crate) fn arm(backend: Backend, options: &Options) -> Result<(Self, Abilities), Failure> {
+        let backend = open(backend, options)?;
         let needs_status = !backend.capabilities().exit_status;
-        let mut opened: Vec<Box<dyn Source>> = vec![Box::new(Backend(backend))];
+        let mut opened = vec![backend];
         let mut missing = Vec::new();
         let mut add = |what: &str, source: Result<Box<dyn Source>, CollectError>| match source {
             Ok(source) => opened.push(source),
@@ -120,31 +120,23 @@ impl Sources {
     }
 }
 
-/// The backend, whose kernel side may have messages of its own among the events.
-struct Backend(EbpfSource);
-
-impl Source for Backend {
-    fn name(&self) -> &'static str {
-        self.0.name()
+/// Arms the backend that was asked for, or the best there is.
+fn open(backend: Backend, options: &Options) -> Result<Box<dyn Source>, CollectError> {
+    if let Some(backend) = backend.named() {
+        return (backend.open)(options);
     }
-
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+    let (source, refusals) = open_best(options)?;
+    for error in refusals {
+        note(&format!("using the {} backend: {}", source.name(), in_one_line(error)));
     }
+    Ok(source)
+}
 
-    fn degraded(&self) -> &[String] {
-        self.0.degraded()
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.0.fd()
-    }
-
-    fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
-        let result = self.0.drain(out);
-        self.0.flush_log();
-        result
-    }
+/// An error with its reasons. Whoever wants all that a verifier has to say asks for that backend.
+fn in_one_line(error: CollectError) -> String {
+    let text = format!("{:#}", anyhow::Error::new(error));
+    let line = text.lines().next().unwrap_or_default();
+    crate::report::escape::cut_middle(line, 200)
 }
 
 /// What at least one of two sources can see.

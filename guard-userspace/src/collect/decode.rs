@@ -114,14 +114,7 @@ impl Decoder {
     }
 
     fn signal(&self, record: &SignalGenerate) -> Result<Signal, DecodeError> {
-        let result = match record.result {
-            0 => SignalResult::Delivered,
-            1 => SignalResult::Ignored,
-            2 => SignalResult::AlreadyPending,
-            3 => SignalResult::OverflowFail,
-            4 => SignalResult::LoseInfo,
-            value => return Err(DecodeError::Field { field: "result", value: value.into() }),
-        };
+        let result = signal_result(record.result)?;
         let syscall = self.arch.filter(|_| record.flags & SYSCALL_KNOWN != 0).map(|arch| Syscall {
             call: syscalls::call(arch, record.syscall),
             nr: record.syscall,
@@ -181,12 +174,29 @@ fn current(header: &Header) -> Current {
     }
 }
 
-fn deliver(record: &SignalDeliver) -> Deliver {
-    let disposition = match record.handler {
+/// `TRACE_SIGNAL_*` (include/trace/events/signal.h).
+pub(super) fn signal_result(value: u32) -> Result<SignalResult, DecodeError> {
+    Ok(match value {
+        0 => SignalResult::Delivered,
+        1 => SignalResult::Ignored,
+        2 => SignalResult::AlreadyPending,
+        3 => SignalResult::OverflowFail,
+        4 => SignalResult::LoseInfo,
+        value => return Err(DecodeError::Field { field: "result", value: value.into() }),
+    })
+}
+
+/// What `sa_handler` means.
+pub(super) fn disposition(handler: u64) -> Disposition {
+    match handler {
         0 => Disposition::Default,
         1 => Disposition::Ignore,
         _ => Disposition::Handler,
-    };
+    }
+}
+
+fn deliver(record: &SignalDeliver) -> Deliver {
+    let disposition = disposition(record.handler);
     Deliver { signo: record.signo, code: record.code, errno: record.errno, disposition }
 }
 
@@ -204,8 +214,13 @@ fn oom_victim(record: &MarkVictim) -> OomVictim {
     OomVictim { tid: record.tid, details }
 }
 
+/// The process of a new task: its creator's for a thread, otherwise one of its own.
+pub(super) fn child_tgid(clone_flags: u64, child_tid: u32, creator_tgid: u32) -> u32 {
+    if clone_flags & CLONE_THREAD != 0 { creator_tgid } else { child_tid }
+}
+
 fn fork(record: &NewTask) -> Fork {
-    let by_flags = if record.clone_flags & CLONE_THREAD != 0 { record.header.tgid } else { record.child_tid };
+    let by_flags = child_tgid(record.clone_flags, record.child_tid, record.header.tgid);
     Fork {
         child_tid: record.child_tid,
         child_tgid: known(record.child_tgid).unwrap_or(by_flags),
@@ -263,7 +278,7 @@ pub fn split_args(bytes: &[u8]) -> Vec<String> {
     bytes.split(|&byte| byte == 0).map(text).collect()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

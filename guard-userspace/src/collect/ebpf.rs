@@ -10,37 +10,17 @@ use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use guard_ebpf::Probe;
-use nix::time::{ClockId, clock_gettime};
 
 use self::kernel::Kernel;
 use super::decode::{Decoder, split_args};
+use super::host;
 use super::syscalls::Arch;
-use super::{CollectError, Source};
+use super::{CollectError, Options, Source};
 use crate::model::event::{Event, Fact};
 use crate::model::header::Capabilities;
 
 /// How often the loss counters are read when little comes in.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How the backend is set up.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Act as if the kernel had no BTF.
-    pub hide_btf: bool,
-    /// Let the programs write diagnostics, which [`EbpfSource::flush_log`] hands to the `log` crate.
-    pub verbose: bool,
-    /// Report sockets that start and stop to listen.
-    pub listen: bool,
-    /// Size of the ring buffer: a power of two and a multiple of the page size. Twice that much counts as
-    /// resident memory, because it is mapped twice.
-    pub ring_bytes: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { hide_btf: false, verbose: false, listen: true, ring_bytes: 4 << 20 }
-    }
-}
 
 /// The programs at work. Dropping it detaches them.
 pub struct EbpfSource {
@@ -76,7 +56,7 @@ impl EbpfSource {
     /// # Errors
     /// [`CollectError`] says whether privileges, a tracepoint or tracing programs altogether are missing.
     pub fn open(options: &Options) -> Result<Self, CollectError> {
-        let mut kernel = Kernel::inspect(options).map_err(load::or_privileges)?;
+        let mut kernel = Kernel::inspect(options).map_err(|error| load::NEEDED.or_privileges(error))?;
         kernel.settings.wake_bytes = options.ring_bytes / 16;
         let mut loaded = loop {
             match load::load(&kernel, options) {
@@ -84,11 +64,6 @@ impl EbpfSource {
                 result => break result?,
             }
         };
-        let page_size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
-            .ok()
-            .flatten()
-            .and_then(|size| u64::try_from(size).ok())
-            .unwrap_or(4096);
         let log = options.verbose.then(|| EbpfLogger::init(&mut loaded.programs)).transpose();
         let exists = |probe| kernel.tracepoints.iter().any(|&(known, _)| known == probe);
         Ok(Self {
@@ -98,7 +73,7 @@ impl EbpfSource {
             losses_read_at: Instant::now(),
             bytes_since: 0,
             ring_bytes: usize::try_from(options.ring_bytes).unwrap_or(usize::MAX),
-            decoder: Decoder { arch: Arch::HOST, page_size },
+            decoder: Decoder { arch: Arch::HOST, page_size: host::page_size() },
             capabilities: Capabilities {
                 exit_status: kernel.has_btf,
                 group_dead: kernel.has_btf || kernel.settings.exit_has_group_dead != 0,
@@ -131,12 +106,6 @@ impl EbpfSource {
         }
     }
 
-    /// Records that the agent could not make sense of, since the start; anything but 0 is a bug.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
-
     /// Appends what was lost since the last time.
     ///
     /// # Errors
@@ -152,7 +121,7 @@ impl EbpfSource {
             if count > 0 {
                 *reported = total;
                 let fact = Fact::Lost { probe: probe.tracepoint().1.to_owned(), count };
-                out.push(Event { id: 0, t_ns: boottime_ns(), cpu: None, current: None, fact });
+                out.push(Event { id: 0, t_ns: host::boottime_ns(), cpu: None, current: None, fact });
             }
         }
         Ok(())
@@ -206,7 +175,12 @@ impl Source for EbpfSource {
                 break;
             }
         }
+        self.flush_log();
         if self.losses_are_due() { self.drain_losses(out) } else { Ok(()) }
+    }
+
+    fn refused(&self) -> u64 {
+        self.refused
     }
 }
 
@@ -220,11 +194,4 @@ fn read_args_if_missing(event: &mut Event) {
         exec.args =
             std::fs::read(path).ok().filter(|bytes| !bytes.is_empty()).map(|bytes| split_args(&bytes));
     }
-}
-
-fn boottime_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .ok()
-        .and_then(|now| u64::try_from(Duration::from(now).as_nanos()).ok())
-        .unwrap_or_default()
 }

@@ -42,6 +42,12 @@ pub fn boottime_ns() -> u64 {
     u64::try_from(clock_ns(ClockId::CLOCK_BOOTTIME)).unwrap_or(0)
 }
 
+/// CLOCK_MONOTONIC, and CLOCK_BOOTTIME minus it, in nanoseconds.
+pub(super) fn monotonic_and_offset_ns() -> (u64, i64) {
+    let (mono, boot) = (clock_ns(ClockId::CLOCK_MONOTONIC), clock_ns(ClockId::CLOCK_BOOTTIME));
+    (u64::try_from(mono).unwrap_or(0), boot - mono)
+}
+
 /// CLOCK_REALTIME minus CLOCK_BOOTTIME, in nanoseconds.
 ///
 /// The wall clock is read between two readings of the other one; of three tries the one with the smallest
@@ -84,10 +90,22 @@ fn sysconf_u64(variable: SysconfVar) -> Option<u64> {
 /// Read from /sys instead of asking libc, whose musl version counts only those this process may run on.
 fn count_cpus(list: &str) -> Option<u32> {
     list.trim().split(',').try_fold(0u32, |count, range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        let (first, last) = cpu_range(range)?;
         count.checked_add(last.checked_sub(first)?.checked_add(1)?)
     })
+}
+
+/// The CPUs that are online now, in ascending order.
+pub(super) fn online_cpus() -> io::Result<Vec<u32>> {
+    let list = fs::read_to_string("/sys/devices/system/cpu/online")?;
+    let ranges: Option<Vec<_>> = list.trim().split(',').map(cpu_range).collect();
+    let ranges = ranges.ok_or_else(|| io::Error::other("the list of online CPUs is damaged"))?;
+    Ok(ranges.into_iter().flat_map(|(first, last)| first..=last).collect())
+}
+
+fn cpu_range(range: &str) -> Option<(u32, u32)> {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    Some((first.parse().ok()?, last.parse().ok()?))
 }
 
 /// A `Name:   123 kB` line of /proc/meminfo or /proc/PID/status, in bytes.

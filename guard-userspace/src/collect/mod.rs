@@ -6,10 +6,14 @@ pub mod ebpf;
 pub mod enrich;
 pub mod host;
 pub mod kmsg;
+pub mod perf;
+mod perf_event;
+mod privileges;
 pub mod procfs;
 pub mod syscalls;
 pub mod taskstats;
 pub mod tracefs;
+mod tracepoints;
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -39,6 +43,62 @@ pub trait Source {
     /// # Errors
     /// When the kernel refuses to hand them over; what was appended before stays good.
     fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError>;
+
+    /// Records of the kernel that made no sense, since the start; anything but 0 is a bug.
+    fn refused(&self) -> u64 {
+        0
+    }
+}
+
+/// How a backend is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Act as if the kernel had no BTF.
+    pub hide_btf: bool,
+    /// Hand the diagnostics of the kernel side to the `log` crate.
+    pub verbose: bool,
+    /// Report sockets that start and stop to listen.
+    pub listen: bool,
+    /// Room for records on their way to the agent, over all CPUs: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { hide_btf: false, verbose: false, listen: true, ring_bytes: 4 << 20 }
+    }
+}
+
+/// A way to get the kernel's events, on which a watch can rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Backend {
+    /// [`Source::name`], and the word for `--backend`.
+    pub name: &'static str,
+    /// Arms it. Events are collected from here on.
+    pub open: fn(&Options) -> Result<Box<dyn Source>, CollectError>,
+}
+
+/// Every backend, the one that sees most first.
+pub const SOURCES: [Backend; 2] = [
+    Backend { name: "ebpf", open: |options| Ok(Box::new(ebpf::EbpfSource::open(options)?)) },
+    Backend { name: "perf", open: |options| Ok(Box::new(perf::PerfSource::open(options)?)) },
+];
+
+/// The backend that `auto` settles on, armed, and why each better one could not be had.
+///
+/// # Errors
+/// When none can: what the user can do something about, if any of them said that.
+pub fn open_best(options: &Options) -> Result<(Box<dyn Source>, Vec<CollectError>), CollectError> {
+    let mut refusals = Vec::new();
+    for backend in SOURCES {
+        match (backend.open)(options) {
+            Ok(source) => return Ok((source, refusals)),
+            Err(error) => refusals.push(error),
+        }
+    }
+    let curable = |error: &CollectError| matches!(error, CollectError::Privileges { .. });
+    let told = refusals.iter().position(curable).unwrap_or(refusals.len() - 1);
+    Err(refusals.swap_remove(told))
 }
 
 /// Why events cannot be collected.

@@ -127,6 +127,13 @@ impl Procfs {
         self.read_cmdline(directory.as_fd())
     }
 
+    /// What an exec event does not say of the program that has just started: its arguments and its real user.
+    pub(super) fn started(&mut self, tgid: u32) -> (Option<Vec<String>>, Option<u32>) {
+        let Ok(directory) = process_directory(tgid) else { return (None, None) };
+        let args = self.read_cmdline(directory.as_fd());
+        (args, self.read(directory.as_fd(), "status").ok().and_then(|text| parse::status(text).uid))
+    }
+
     fn facts_with(
         &mut self,
         tgid: u32,

@@ -10,10 +10,9 @@ use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 use guard_ebpf::Probe;
 
-use super::{About, Check, Lack, Verdict};
-use crate::collect::ebpf::{self, EbpfSource};
+use super::{About, Check, Lack, State, Verdict};
 use crate::collect::tracefs::Tracefs;
-use crate::collect::{CollectError, Source as _};
+use crate::collect::{Backend, CollectError, Options, SOURCES, Source};
 use crate::report::escape::cut_middle;
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -33,7 +32,7 @@ fn tracefs_check(tracefs: &Result<Tracefs, Lack>) -> Check {
         required: true,
         lost: "nothing can be watched: it says what the kernel's probes record",
         kernel_option: Some("CONFIG_FTRACE and CONFIG_ENABLE_DEFAULT_TRACERS, or any tracer"),
-        fix: "a kernel with these options; every distribution's has them",
+        fix: EVERYWHERE,
     };
     about.tried(match tracefs {
         // An own mount has no place in the file system.
@@ -72,22 +71,16 @@ fn about_probe(probe: Probe) -> About {
         Probe::SockState => (false, "who starts to listen on a port after watching began", "CONFIG_INET"),
         Probe::CgroupAttach => (false, "moves between cgroups after watching began", "CONFIG_CGROUPS"),
     };
-    About {
-        name: "",
-        required,
-        lost,
-        kernel_option: Some(kernel_option),
-        fix: "a kernel that has these tracepoints",
-    }
+    About { name: "", required, lost, kernel_option: Some(kernel_option), fix: EVERYWHERE }
 }
 
 fn system_call() -> Check {
     let about = About {
         name: "bpf system call",
-        required: true,
-        lost: "no eBPF program can be loaded",
+        required: false,
+        lost: NO_EBPF,
         kernel_option: Some("CONFIG_BPF_SYSCALL"),
-        fix: "a kernel with this option",
+        fix: EVERYWHERE,
     };
     // The simplest type of program: where even that is refused, the type is not to blame.
     about.tried(match is_program_supported(ProgramType::SocketFilter) {
@@ -100,10 +93,11 @@ fn system_call() -> Check {
 fn ring_buffer() -> Check {
     let about = About {
         name: "BPF ring buffer",
-        required: true,
-        lost: "events cannot reach killtrace",
+        required: false,
+        lost: NO_EBPF,
         kernel_option: None,
-        fix: "a kernel that has it: Linux 5.8 and later",
+        fix: "a kernel that has it, Linux 5.8 and later: what Raspberry Pi OS 11, Debian 11, Ubuntu 22.04, any \
+              supported Kali and all later ones come with",
     };
     about.tried(match is_map_supported(MapType::RingBuf) {
         Ok(true) => Ok("there".to_owned()),
@@ -115,13 +109,14 @@ fn ring_buffer() -> Check {
 fn tracing_programs() -> Check {
     let about = About {
         name: "tracing programs",
-        required: true,
-        lost: "the ebpf backend cannot run",
+        required: false,
+        lost: NO_EBPF,
         // A hidden option: it is on exactly when these are (kernel/trace/Kconfig).
         kernel_option: Some(
-            "CONFIG_BPF_EVENTS: CONFIG_PERF_EVENTS and CONFIG_KPROBE_EVENTS or CONFIG_UPROBE_EVENTS",
+            "CONFIG_BPF_EVENTS, which cannot be chosen itself: it needs CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS, and \
+             CONFIG_KPROBE_EVENTS (with CONFIG_KPROBES) or CONFIG_UPROBE_EVENTS",
         ),
-        fix: "a kernel with these options. Stock Raspberry Pi kernels lack them; a Debian arm64 kernel has them",
+        fix: NOT_ON_A_PI,
     };
     about.tried(match is_program_supported(ProgramType::TracePoint) {
         Ok(true) => Ok("a tiny one was loaded".to_owned()),
@@ -136,7 +131,7 @@ fn btf() -> Check {
         required: false,
         lost: "exit codes, arguments and parents as the kernel has them; other sources make up for most of it",
         kernel_option: Some("CONFIG_DEBUG_INFO_BTF"),
-        fix: "a kernel with this option",
+        fix: NOT_ON_A_PI,
     };
     about.tried(match fs::File::open(BTF) {
         Ok(_) => Ok(BTF.to_owned()),
@@ -165,33 +160,78 @@ fn saved_registers() -> Check {
     })
 }
 
-/// The whole thing: every program loaded, every probe attached, as `watch` does it.
-pub(super) fn armed(so_far: Verdict) -> Check {
-    let about = About {
-        name: "everything together",
-        required: true,
-        lost: "",
-        kernel_option: None,
-        fix: "if everything above is ok, this is a bug in killtrace: please report it with this output",
-    };
-    match so_far {
-        Verdict::Works => {}
-        Verdict::NeedsPrivileges => return about.tried(Err(Lack::Privileges("not tried".to_owned()))),
-        Verdict::DoesNotWork => {
-            let about = About { fix: "what is missing above", ..about };
-            return about.tried(Err(Lack::Absent("not tried".to_owned())));
+/// The whole thing: every backend armed as `watch` does it. Also which one `watch` would use.
+///
+/// One of them is needed, and any will do.
+pub(super) fn backends(so_far: Verdict) -> (Vec<Check>, Option<&'static str>) {
+    let mut best = None;
+    let mut checks = Vec::new();
+    for backend in &SOURCES {
+        let tried = armed(backend, so_far).map(|source| match source.degraded() {
+            // What the one that is not used cannot do is of no interest.
+            lacks if best.is_none() && !lacks.is_empty() => {
+                format!("armed, and closed again; {}", lacks.join("; "))
+            }
+            _ => "armed, and closed again".to_owned(),
+        });
+        if tried.is_ok() {
+            best = best.or(Some(backend.name));
+        }
+        checks.push(Check {
+            name: format!("{} backend", backend.name),
+            ..about_backend(backend.name).tried(tried)
+        });
+    }
+    if best.is_none() {
+        for check in &mut checks {
+            check.required = true;
+            if check.state == State::Degraded {
+                check.state = State::Missing;
+            }
         }
     }
-    about.tried(match EbpfSource::open(&ebpf::Options::default()) {
-        Ok(source) => Ok(match source.degraded() {
-            [] => "the real programs were loaded and attached".to_owned(),
-            lacks => format!("the real programs were loaded and attached; {}", lacks.join("; ")),
-        }),
+    (checks, best)
+}
+
+fn about_backend(name: &str) -> About {
+    let (lost, kernel_option, fix) = match name {
+        "ebpf" => (
+            NO_EBPF,
+            "CONFIG_BPF_EVENTS",
+            "what is missing above; if that is nothing, this is a bug in killtrace: please report it with this output",
+        ),
+        _ => ("the way to watch where no eBPF program runs", "CONFIG_PERF_EVENTS", EVERYWHERE),
+    };
+    About { name: "", required: false, lost, kernel_option: Some(kernel_option), fix }
+}
+
+fn armed(backend: &Backend, so_far: Verdict) -> Result<Box<dyn Source>, Lack> {
+    match so_far {
+        Verdict::Works => {}
+        Verdict::NeedsPrivileges => return Err(Lack::Privileges("not tried".to_owned())),
+        Verdict::DoesNotWork => return Err(Lack::Absent("not tried".to_owned())),
+    }
+    match (backend.open)(&Options::default()) {
+        Ok(source) => Ok(source),
         Err(error @ CollectError::Privileges { .. }) => Err(Lack::Privileges(error.to_string())),
         // The verifier's opinion can be a thousand lines long; why it refused is at the end.
         Err(error) => Err(Lack::Absent(cut_middle(&format!("{:#}", anyhow::Error::new(error)), 400))),
-    })
+    }
 }
+
+/// What it means that no eBPF program can watch.
+const NO_EBPF: &str = "the ebpf backend; the perf backend watches instead, and does not know the system call behind a \
+                       signal, nor the arguments of a program that ended within a millisecond";
+
+/// For what only kernels without it on purpose lack.
+const EVERYWHERE: &str =
+    "the kernels of Raspberry Pi OS, Debian, Kali and Ubuntu have it; build your own with this option";
+
+/// For what Raspberry Pi kernels leave out.
+const NOT_ON_A_PI: &str = "Debian, Kali and Ubuntu: their standard kernels (linux-image-amd64, linux-image-arm64, \
+                           linux-image-generic) have it. Raspberry Pi OS, and Kali on a Raspberry Pi: their kernel \
+                           does not, and no package changes that; nothing needs doing, or build a kernel with these \
+                           options";
 
 /// What the kernel answered, wherever in the error it is.
 fn lack(error: &(dyn Error + 'static)) -> Lack {
@@ -208,7 +248,6 @@ fn lack(error: &(dyn Error + 'static)) -> Lack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::State;
 
     #[test]
     fn what_every_watch_needs_is_required() {
@@ -233,6 +272,18 @@ mod tests {
         let absent = Err(Lack::Absent("none".to_owned()));
         assert_eq!(tracepoint(&absent, Probe::SignalGenerate).state, State::Missing);
         assert_eq!(tracepoint(&absent, Probe::SockState).state, State::Degraded);
+    }
+
+    #[test]
+    fn one_backend_is_needed_and_none_is_tried_without_what_all_need() {
+        for (verdict, state) in
+            [(Verdict::NeedsPrivileges, State::NoPrivileges), (Verdict::DoesNotWork, State::Missing)]
+        {
+            let (checks, best) = backends(verdict);
+            assert_eq!(best, None);
+            assert_eq!(checks.len(), SOURCES.len());
+            assert!(checks.iter().all(|check| check.required && check.state == state), "{checks:?}");
+        }
     }
 
     #[test]

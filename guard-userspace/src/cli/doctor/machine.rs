@@ -8,6 +8,19 @@ use super::{About, Check, Lack};
 use crate::collect::kmsg;
 use crate::collect::taskstats::TaskstatsSource;
 
+/// How to give the kernel a parameter.
+macro_rules! boot_with {
+    ($parameter:literal) => {
+        concat!(
+            "boot with ",
+            $parameter,
+            ". Raspberry Pi OS, and Kali or Ubuntu on a Raspberry Pi: add it to the line in \
+             /boot/firmware/cmdline.txt. Debian, Kali, Ubuntu: add it to GRUB_CMDLINE_LINUX in /etc/default/grub and \
+             run update-grub"
+        )
+    };
+}
+
 pub(super) fn checks() -> Vec<Check> {
     vec![taskstats(), kernel_log(), pressure(), memory_cgroup(), paranoia(), lockdown()]
 }
@@ -16,9 +29,9 @@ fn taskstats() -> Check {
     let about = About {
         name: "taskstats",
         required: false,
-        lost: "on a kernel without BTF, exit codes of processes that end by themselves",
+        lost: "without BTF, and with the perf backend, exit codes of processes that end by themselves",
         kernel_option: Some("CONFIG_TASKSTATS and CONFIG_TASK_XACCT"),
-        fix: "a kernel with these options; not needed where BTF is ok",
+        fix: "the kernels of Raspberry Pi OS, Debian, Kali and Ubuntu have it; not needed by the ebpf backend with BTF",
     };
     about.tried(TaskstatsSource::open().map(|_| "can be listened to".to_owned()).map_err(|error| {
         let error = anyhow::Error::new(error);
@@ -47,7 +60,7 @@ fn pressure() -> Check {
         required: false,
         lost: "how long tasks waited for memory when a process died",
         kernel_option: Some("CONFIG_PSI"),
-        fix: "boot with psi=1",
+        fix: boot_with!("psi=1"),
     };
     let path = "/proc/pressure/memory";
     // With CONFIG_PSI_DEFAULT_DISABLED the file may exist and refuse to be read (EOPNOTSUPP).
@@ -64,7 +77,7 @@ fn memory_cgroup() -> Check {
         required: false,
         lost: "limits of cgroups; without them a cgroup cannot run out of memory either",
         kernel_option: Some("CONFIG_MEMCG"),
-        fix: "boot with cgroup_enable=memory, and without cgroup_disable=memory",
+        fix: boot_with!("cgroup_enable=memory"),
     };
     let v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").ok();
     let v1 = fs::read_to_string("/proc/cgroups").ok();
@@ -106,7 +119,7 @@ fn lockdown() -> Check {
     let about = About {
         name: "lockdown",
         required: true,
-        lost: "the kernel refuses eBPF programs that read its memory",
+        lost: "the kernel shows nothing of what it does",
         kernel_option: Some("CONFIG_SECURITY_LOCKDOWN_LSM"),
         fix: "boot with lockdown=integrity or lower (with Secure Boot, some kernels insist on more)",
     };

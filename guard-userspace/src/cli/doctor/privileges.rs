@@ -6,7 +6,7 @@ use super::{About, Check, Lack, State};
 
 /// The two ways to get privileges.
 pub(super) const HOW_TO_GET: &str = "run it with sudo, or grant them to the program once: sudo setcap \
-    cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep \"$(command -v killtrace)\"";
+    cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog,cap_net_admin+ep \"$(command -v killtrace)\"";
 
 /// A capability (include/uapi/linux/capability.h), and another one that includes it.
 struct Capability {
@@ -24,7 +24,8 @@ const fn capability(bit: u32, or: u32, name: &'static str, required: bool, lost:
 }
 
 const CAPABILITIES: [Capability; 6] = [
-    capability(39, CAP_SYS_ADMIN, "CAP_BPF", true, "no eBPF program can be loaded"),
+    // The perf backend does without.
+    capability(39, CAP_SYS_ADMIN, "CAP_BPF", false, "no eBPF program can be loaded"),
     capability(38, CAP_SYS_ADMIN, "CAP_PERFMON", true, "no probe can be attached"),
     capability(
         2,
@@ -53,7 +54,7 @@ const CAPABILITIES: [Capability; 6] = [
         12,
         "CAP_NET_ADMIN",
         false,
-        "taskstats stays closed: on a kernel without BTF some exit codes stay unknown",
+        "taskstats stays closed: without BTF, and with the perf backend, some exit codes stay unknown",
     ),
 ];
 

@@ -3,15 +3,13 @@
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
 use guard_ebpf::settings::{
-    BinprmFields, CgroupAttachFields, MarkVictimFields, MmFields, NewTaskFields, PidFields,
-    ProcessExecFields, ProcessExitFields, RegsFields, Settings, SiginfoFields, SignalDeliverFields,
-    SignalGenerateFields, SignalStructFields, SockStateFields, TaskFields, TaskRenameFields,
+    BinprmFields, MmFields, PidFields, RegsFields, Settings, SiginfoFields, SignalStructFields, TaskFields,
 };
 use guard_ebpf::{ABSENT, Probe};
 
-use super::Options;
+use crate::collect::Options;
 use crate::collect::btf::{self, Structs};
-use crate::collect::tracefs::{Format, Tracefs};
+use crate::collect::tracepoints::Tracepoints;
 use crate::collect::{CollectError, syscalls::Arch};
 
 /// x86 `TS_COMPAT` (arch/x86/include/asm/thread_info.h).
@@ -33,13 +31,8 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn inspect(options: &Options) -> Result<Self, CollectError> {
-        let mut this = Self {
-            settings: Settings::UNKNOWN,
-            tracepoints: Vec::new(),
-            has_btf: false,
-            degraded: Vec::new(),
-        };
-        this.read_formats(&Tracefs::open()?, options)?;
+        let Tracepoints { fields, found, degraded } = Tracepoints::read(options.listen)?;
+        let mut this = Self { settings: fields, tracepoints: found, has_btf: false, degraded };
         if !options.hide_btf {
             this.read_btf();
         }
@@ -71,110 +64,6 @@ impl Kernel {
         log::warn!("the kernel refused a program, trying a simpler one: {reason}");
         self.degraded.push(lost.to_owned());
         true
-    }
-
-    fn read_formats(&mut self, tracefs: &Tracefs, options: &Options) -> Result<(), CollectError> {
-        for probe in Probe::ALL {
-            if probe == Probe::SockState && !options.listen {
-                continue;
-            }
-            let (category, name) = probe.tracepoint();
-            let Some(format) = tracefs.format(category, name)? else {
-                match without(probe) {
-                    Some(loss) => {
-                        self.degraded.push(format!("the kernel has no tracepoint {category}:{name}: {loss}"));
-                        continue;
-                    }
-                    None => {
-                        return Err(CollectError::NoTracepoint { tracepoint: format!("{category}:{name}") });
-                    }
-                }
-            };
-            self.read_format(probe, &format).map_err(|field| CollectError::Format {
-                path: format!("events/{category}/{name}/format").into(),
-                problem: format!("it has no field {field} of the expected size"),
-            })?;
-            self.tracepoints.push((probe, format.id));
-        }
-        Ok(())
-    }
-
-    /// Finds the fields of one tracepoint, or names the one that is missing.
-    fn read_format(&mut self, probe: Probe, format: &Format) -> Result<(), &'static str> {
-        let maybe = |name: &str, size: u32| {
-            format.field(name).filter(|field| field.size == size).map_or(ABSENT, |field| field.offset)
-        };
-        let field = |name: &'static str, size: u32| match maybe(name, size) {
-            ABSENT => Err(name),
-            offset => Ok(offset),
-        };
-        let settings = &mut self.settings;
-        match probe {
-            Probe::SignalGenerate => {
-                settings.signal_generate = SignalGenerateFields {
-                    sig: field("sig", 4)?,
-                    errno: field("errno", 4)?,
-                    code: field("code", 4)?,
-                    comm: field("comm", 16)?,
-                    pid: field("pid", 4)?,
-                    group: field("group", 4)?,
-                    result: field("result", 4)?,
-                };
-            }
-            Probe::SignalDeliver => {
-                settings.signal_deliver = SignalDeliverFields {
-                    sig: field("sig", 4)?,
-                    errno: field("errno", 4)?,
-                    code: field("code", 4)?,
-                    sa_handler: field("sa_handler", 8)?,
-                };
-            }
-            Probe::MarkVictim => {
-                settings.mark_victim = MarkVictimFields {
-                    pid: field("pid", 4)?,
-                    total_vm: maybe("total_vm", 8),
-                    anon_rss: maybe("anon_rss", 8),
-                    file_rss: maybe("file_rss", 8),
-                    shmem_rss: maybe("shmem_rss", 8),
-                    pgtables: maybe("pgtables", 8),
-                    uid: maybe("uid", 4),
-                    oom_score_adj: maybe("oom_score_adj", 2),
-                };
-            }
-            Probe::ProcessExit => {
-                settings.process_exit = ProcessExitFields { group_dead: maybe("group_dead", 1) };
-                settings.exit_has_group_dead = u32::from(settings.process_exit.group_dead != ABSENT);
-            }
-            Probe::ProcessExec => {
-                settings.process_exec =
-                    ProcessExecFields { filename: field("filename", 4)?, old_pid: field("old_pid", 4)? };
-            }
-            Probe::NewTask => {
-                settings.new_task =
-                    NewTaskFields { pid: field("pid", 4)?, clone_flags: field("clone_flags", 8)? };
-            }
-            Probe::TaskRename => {
-                settings.task_rename =
-                    TaskRenameFields { pid: maybe("pid", 4), newcomm: field("newcomm", 16)? };
-            }
-            Probe::SockState => {
-                settings.sock_state = SockStateFields {
-                    oldstate: field("oldstate", 4)?,
-                    newstate: field("newstate", 4)?,
-                    sport: field("sport", 2)?,
-                    // One byte until Linux 5.6.
-                    protocol: maybe("protocol", 2),
-                };
-            }
-            Probe::CgroupAttach => {
-                settings.cgroup_attach = CgroupAttachFields {
-                    dst_root: field("dst_root", 4)?,
-                    pid: field("pid", 4)?,
-                    dst_path: field("dst_path", 4)?,
-                };
-            }
-        }
-        Ok(())
     }
 
     fn read_btf(&mut self) {
@@ -274,16 +163,6 @@ const STRUCTS: [&str; 9] = [
     "thread_info",
 ];
 
-/// What is lost without this probe; `None` when nothing works without it.
-fn without(probe: Probe) -> Option<&'static str> {
-    match probe {
-        Probe::SockState => Some("programs that start to listen on a port are noticed late"),
-        Probe::CgroupAttach => Some("moves between cgroups are not seen"),
-        Probe::TaskRename => Some("programs that rename themselves are noticed late"),
-        _ => None,
-    }
-}
-
 /// Asks the kernel by loading a tiny program for each helper.
 fn can_read_registers() -> bool {
     [BpfHelper::BPF_FUNC_get_current_task_btf, BpfHelper::BPF_FUNC_task_pt_regs]
@@ -332,32 +211,6 @@ mod tests {
         Kernel { settings: Settings::UNKNOWN, tracepoints: Vec::new(), has_btf: false, degraded: Vec::new() }
     }
 
-    fn format(fields: &[(&str, u32, u32)]) -> Format {
-        let fields = fields
-            .iter()
-            .map(|(name, offset, size)| {
-                format!("\tfield:int {name};\toffset:{offset};\tsize:{size};\tsigned:0;\n")
-            })
-            .collect::<String>();
-        Format::parse(&format!("ID: 7\nformat:\n{fields}")).unwrap()
-    }
-
-    #[test]
-    fn the_short_mark_victim_of_older_kernels_has_no_details() {
-        let mut kernel = kernel();
-        kernel.read_format(Probe::MarkVictim, &format(&[("pid", 8, 4)])).unwrap();
-        assert_eq!(kernel.settings.mark_victim, MarkVictimFields { pid: 8, ..MarkVictimFields::ABSENT });
-    }
-
-    #[test]
-    fn group_dead_is_used_where_the_kernel_has_it() {
-        let mut kernel = kernel();
-        kernel.read_format(Probe::ProcessExit, &format(&[("prio", 28, 4)])).unwrap();
-        assert_eq!(kernel.settings.exit_has_group_dead, 0);
-        kernel.read_format(Probe::ProcessExit, &format(&[("group_dead", 32, 1)])).unwrap();
-        assert_eq!((kernel.settings.exit_has_group_dead, kernel.settings.process_exit.group_dead), (1, 32));
-    }
-
     #[test]
     fn what_the_kernel_refuses_is_given_up_step_by_step() {
         let mut kernel = kernel();
@@ -370,12 +223,5 @@ mod tests {
         assert!(!kernel.has_btf);
         assert!(!kernel.ask_for_less(&reason));
         assert_eq!(kernel.degraded, [NO_REGISTERS, NO_BTF]);
-    }
-
-    #[test]
-    fn a_field_that_is_missing_or_of_another_size_is_named() {
-        let rename = format(&[("pid", 8, 4), ("newcomm", 28, 4)]);
-        assert_eq!(kernel().read_format(Probe::TaskRename, &rename), Err("newcomm"));
-        assert_eq!(kernel().read_format(Probe::NewTask, &format(&[])), Err("pid"));
     }
 }

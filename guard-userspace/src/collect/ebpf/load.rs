@@ -1,7 +1,7 @@
 //! Loads the programs, attaches them, and says in plain words why the kernel refused.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, ProgramType, RawTracePoint, TracePoint};
@@ -11,9 +11,10 @@ use guard_ebpf::Probe;
 use guard_ebpf::settings::{SETTINGS, Settings};
 use nix::sched::{CloneFlags, unshare};
 
-use super::Options;
 use super::kernel::Kernel;
-use crate::collect::CollectError;
+use crate::collect::perf_event;
+use crate::collect::privileges::{BPF, Needed, PERFMON, TRACEFS};
+use crate::collect::{CollectError, Options};
 
 /// The compiled programs, made by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] =
@@ -22,6 +23,9 @@ static OBJECT: &[u8] =
 /// Room for diagnostics. Without them the buffer is made all the same, and one page must do.
 const LOG_RING_BYTES: u32 = 1 << 17;
 const UNUSED_RING_BYTES: u32 = 1 << 12;
+
+/// What loading and attaching needs.
+pub(super) const NEEDED: Needed = Needed(&[BPF, PERFMON, TRACEFS]);
 
 /// Programs at work.
 pub(super) struct Loaded {
@@ -137,8 +141,7 @@ fn attach_classic(programs: &mut Ebpf, probe: Probe, id: u64) -> Result<OwnedFd,
     program.load().map_err(|error| refused(error.into()))?;
     let attach = || -> Result<OwnedFd, ProgramError> {
         let fd = program.fd()?;
-        Ok(perf_attach(id, std::os::fd::AsFd::as_fd(fd))
-            .map_err(|(call, io_error)| SyscallError { call, io_error })?)
+        Ok(perf_attach(id, fd.as_fd()).map_err(|(call, io_error)| SyscallError { call, io_error })?)
     };
     attach().map_err(|error| not_attached(probe, error))
 }
@@ -157,68 +160,11 @@ where
 /// Opens a tracepoint as a perf event and hangs the program on it. It runs on every CPU, whichever the
 /// event is opened for (kernel/events/core.c, `perf_event_set_bpf_prog`).
 fn perf_attach(id: u64, program: BorrowedFd<'_>) -> Result<OwnedFd, (&'static str, io::Error)> {
-    let event = perf_event_open(id).map_err(|error| ("perf_event_open", error))?;
-    for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
-        // SAFETY: both requests take an integer.
-        if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } != 0 {
-            return Err(("ioctl", io::Error::last_os_error()));
-        }
-    }
+    let mut attributes = perf_event::attributes(id);
+    let event = perf_event::open(&mut attributes, 0).map_err(|error| ("perf_event_open", error))?;
+    perf_event::set_program(event.as_fd(), program).map_err(|error| ("ioctl", error))?;
+    perf_event::enable(event.as_fd()).map_err(|error| ("ioctl", error))?;
     Ok(event)
-}
-
-/// `_IOW('$', 8, __u32)` and `_IO('$', 0)` (include/uapi/linux/perf_event.h).
-const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
-const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
-
-fn perf_event_open(id: u64) -> io::Result<OwnedFd> {
-    /// `struct perf_event_attr` up to its first version's length; the kernel takes the rest as zero.
-    #[repr(C)]
-    struct Attributes {
-        kind: u32,
-        size: u32,
-        config: u64,
-        sample_period: u64,
-        sample_type: u64,
-        read_format: u64,
-        flags: u64,
-        wakeup_events: u32,
-        bp_type: u32,
-        config1: u64,
-    }
-    const PERF_TYPE_TRACEPOINT: u32 = 2;
-    const PERF_ATTR_SIZE_VER0: u32 = 64;
-    const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
-    const _: () = assert!(size_of::<Attributes>() == PERF_ATTR_SIZE_VER0 as usize);
-    let attributes = Attributes {
-        kind: PERF_TYPE_TRACEPOINT,
-        size: PERF_ATTR_SIZE_VER0,
-        config: id,
-        sample_period: 0,
-        sample_type: 0,
-        read_format: 0,
-        flags: 0,
-        wakeup_events: 0,
-        bp_type: 0,
-        config1: 0,
-    };
-    let (any_process, cpu, no_group) = (-1, 0, -1);
-    // SAFETY: the attributes are as long as they say; the rest is integers.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attributes,
-            any_process,
-            cpu,
-            no_group,
-            PERF_FLAG_FD_CLOEXEC,
-        )
-    };
-    match RawFd::try_from(fd) {
-        // SAFETY: the call has just returned this descriptor; nobody else owns it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 fn not_attached(probe: Probe, error: ProgramError) -> CollectError {
@@ -243,60 +189,12 @@ fn refused(error: EbpfError) -> CollectError {
             return CollectError::NoTracingPrograms;
         }
     }
-    or_privileges(CollectError::Load(error.into()))
-}
-
-/// The same error, unless the kernel said "not permitted" and capabilities are missing.
-pub(super) fn or_privileges(error: CollectError) -> CollectError {
-    let mut source = Some(&error as &(dyn std::error::Error + 'static));
-    while let Some(reason) = source {
-        let io_error = reason.downcast_ref::<io::Error>();
-        if io_error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-            let missing = missing_capabilities(&status);
-            return if missing.is_empty() { error } else { CollectError::Privileges { missing } };
-        }
-        source = reason.source();
-    }
-    error
-}
-
-/// The capabilities that this process needs and does not have, from `/proc/thread-self/status`.
-fn missing_capabilities(status: &str) -> Vec<String> {
-    const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    const CAP_PERFMON: u64 = 1 << 38;
-    const CAP_BPF: u64 = 1 << 39;
-    let held = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .unwrap_or_default();
-    [
-        ("CAP_BPF", CAP_BPF | CAP_SYS_ADMIN),
-        ("CAP_PERFMON", CAP_PERFMON | CAP_SYS_ADMIN),
-        // tracefs belongs to root; CAP_DAC_OVERRIDE (bit 1) opens it as well.
-        ("CAP_DAC_READ_SEARCH", CAP_DAC_READ_SEARCH | 1 << 1),
-    ]
-    .into_iter()
-    .filter(|(_, any_of)| held & any_of == 0)
-    .map(|(name, _)| name.to_owned())
-    .collect()
+    NEEDED.or_privileges(CollectError::Load(error.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn missing_capabilities_are_named() {
-        let missing = |bits: &str| missing_capabilities(&format!("Name:\tx\nCapEff:\t{bits}\n"));
-        assert_eq!(missing("000001ffffffffff"), [""; 0]);
-        assert_eq!(missing("0000000000000000"), ["CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"]);
-        assert_eq!(missing("0000008000000000"), ["CAP_PERFMON", "CAP_DAC_READ_SEARCH"]);
-        assert_eq!(missing("0000000000200004"), [""; 0], "CAP_SYS_ADMIN includes both");
-        assert_eq!(missing_capabilities("nonsense").len(), 3);
-    }
 
     #[test]
     fn every_probe_has_its_programs_in_the_object() {
@@ -309,11 +207,5 @@ mod tests {
             assert!(has(classic_program(probe)), "{probe:?}");
             assert!(raw_program(probe).is_none_or(has), "{probe:?}");
         }
-    }
-
-    #[test]
-    fn permission_denied_with_all_capabilities_stays_what_it_is() {
-        let error = CollectError::Tracefs(io::Error::from_raw_os_error(libc::ENOENT));
-        assert!(matches!(or_privileges(error), CollectError::Tracefs(_)));
     }
 }

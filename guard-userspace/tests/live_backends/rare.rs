@@ -2,11 +2,10 @@
 
 use std::fs;
 
-use killtrace::collect::Source;
 use killtrace::model::Fact;
 use killtrace::model::text::Comm;
 
-use crate::support::{Child, both_ways, kill, me, my_tid, skip};
+use crate::support::{Child, every_way, kill, me, my_tid, skip};
 
 /// The directory of a v1 controller or, for an empty name, of the v2 hierarchy.
 fn cgroup_root(controller: &str) -> Option<String> {
@@ -26,7 +25,7 @@ fn cgroup_root(controller: &str) -> Option<String> {
 
 #[test]
 fn live_renames_and_listening_sockets_are_seen() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let tid = std::thread::spawn(|| {
             // SAFETY: a NUL-terminated name.
             unsafe { libc::prctl(libc::PR_SET_NAME, c"kt-renamed".as_ptr()) };
@@ -60,7 +59,7 @@ fn live_renames_and_listening_sockets_are_seen() {
 
 #[test]
 fn live_a_move_to_another_cgroup_is_seen() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let Some(root) = cgroup_root("") else { return skip("a cgroup v2 tree") };
         if !watch.source.capabilities().cgroup_attach {
             return skip("tracepoint cgroup:cgroup_attach_task");
@@ -85,7 +84,7 @@ fn live_a_move_to_another_cgroup_is_seen() {
 
 #[test]
 fn live_the_oom_killers_victim_is_marked() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let Some(root) = cgroup_root("memory") else { return skip("a v1 memory controller") };
         let directory = format!("{root}/killtrace-test-{}", my_tid());
         fs::create_dir(&directory).unwrap();

@@ -1,6 +1,6 @@
-//! The eBPF backend against the running kernel: processes whose fate the test knows, and what was reported.
+//! The backends against the running kernel: processes whose fate the test knows, and what was reported.
 //!
-//! Nearly everything runs twice, with the kernel's BTF and as if it had none.
+//! Nearly everything runs three times: by eBPF with the kernel's BTF and as if it had none, and by perf.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::needs;
-use killtrace::collect::Source;
-use killtrace::collect::ebpf::{EbpfSource, Options};
+use killtrace::collect::{Options, SOURCES, Source};
 use killtrace::model::event::{Exec, Exit, Signal};
 use killtrace::model::{Event, Fact};
 
@@ -18,16 +17,24 @@ pub(crate) fn skip(missing: &str) {
 
 /// An armed source and everything it has told so far.
 pub(crate) struct Watch {
-    pub(crate) source: EbpfSource,
+    pub(crate) source: Box<dyn Source>,
     pub(crate) events: Vec<Event>,
     /// The kernel's BTF is used.
     pub(crate) btf: bool,
 }
 
 impl Watch {
+    /// The eBPF backend.
     pub(crate) fn open(options: &Options) -> Self {
-        let source = EbpfSource::open(options).unwrap();
+        Self::open_backend("ebpf", options)
+    }
+
+    pub(crate) fn open_backend(name: &str, options: &Options) -> Self {
+        let backend = SOURCES.iter().find(|backend| backend.name == name).unwrap();
+        let source = (backend.open)(options).unwrap();
         let btf = source.capabilities().exit_status;
+        println!("{name}, hide_btf {}, degraded: {:?}", options.hide_btf, source.degraded());
+        assert!(!(options.hide_btf && btf));
         Self { source, events: vec![], btf }
     }
 
@@ -42,9 +49,24 @@ impl Watch {
                 return found;
             }
             seen = self.events.len();
-            assert!(start.elapsed() < PATIENCE, "no {what} among {seen} events");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "no {what} among {seen} events of {}, {} lost, {} refused",
+                self.source.name(),
+                self.lost(),
+                self.source.refused()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Records that found no room.
+    pub(crate) fn lost(&self) -> u64 {
+        let lost = self.events.iter().map(|event| match event.fact {
+            Fact::Lost { count, .. } => count,
+            _ => 0,
+        });
+        lost.sum()
     }
 
     pub(crate) fn signal_to(&mut self, tid: u32, signo: i32) -> (Event, Signal) {
@@ -71,16 +93,13 @@ impl Watch {
     }
 }
 
-/// Runs a test with the kernel's BTF and without.
-pub(crate) fn both_ways(test: impl Fn(&mut Watch)) {
+/// Runs a test on every backend, with the kernel's BTF and without.
+pub(crate) fn every_way(test: impl Fn(&mut Watch)) {
     if !needs::root() {
         return;
     }
-    for hide_btf in [false, true] {
-        let mut watch = Watch::open(&Options { hide_btf, ..Options::default() });
-        println!("hide_btf {hide_btf}, degraded: {:?}", watch.source.degraded());
-        assert!(!(hide_btf && watch.btf));
-        test(&mut watch);
+    for (backend, hide_btf) in [("ebpf", false), ("ebpf", true), ("perf", true)] {
+        test(&mut Watch::open_backend(backend, &Options { hide_btf, ..Options::default() }));
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use killtrace::collect::ebpf::{EbpfSource, Options};
-use killtrace::collect::{CollectError, Source};
+use killtrace::collect::ebpf::EbpfSource;
+use killtrace::collect::perf::PerfSource;
+use killtrace::collect::{CollectError, Options};
 use killtrace::model::{Event, Fact};
 
-use crate::support::{Child, Watch, both_ways, kill};
+use crate::support::{Child, Watch, every_way, kill};
 
 /// Keeps what is logged.
 struct Memory(Mutex<Vec<String>>);
@@ -31,8 +32,14 @@ fn live_lost_records_are_counted() {
     if !crate::needs::root() {
         return;
     }
+    for backend in ["ebpf", "perf"] {
+        lose(backend);
+    }
+}
+
+fn lose(backend: &str) {
     const SENT: usize = 5_000;
-    let mut watch = Watch::open(&Options { ring_bytes: 64 << 10, ..Options::default() });
+    let mut watch = Watch::open_backend(backend, &Options { ring_bytes: 64 << 10, ..Options::default() });
     let child = Child::fork(|| {
         // SAFETY: signals to itself that it ignores.
         unsafe {
@@ -46,7 +53,6 @@ fn live_lost_records_are_counted() {
     let tgid = child.tgid();
     assert_eq!(child.wait(), 0);
     watch.source.drain(&mut watch.events).unwrap();
-    watch.source.drain_losses(&mut watch.events).unwrap();
     let seen = watch.events.iter().filter(|event| match event.fact {
         Fact::Signal(signal) => signal.target_tid == tgid && signal.signo == libc::SIGUSR2,
         _ => false,
@@ -63,7 +69,7 @@ fn live_lost_records_are_counted() {
     assert!(seen > 100 && lost > 100, "{seen} seen, {lost} lost");
     assert!(seen + lost >= SENT, "{seen} seen, {lost} lost");
     let before = watch.events.len();
-    watch.source.drain_losses(&mut watch.events).unwrap();
+    watch.source.drain(&mut watch.events).unwrap();
     assert!(watch.events[before..].iter().all(|event| match &event.fact {
         Fact::Lost { count, .. } => usize::try_from(*count).unwrap() < lost,
         _ => true,
@@ -72,7 +78,7 @@ fn live_lost_records_are_counted() {
 
 #[test]
 fn live_a_death_wakes_the_reader() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let child = Child::sleeping();
         let (tgid, pid) = (child.tgid(), child.0);
         let killer = std::thread::spawn(move || {
@@ -107,13 +113,13 @@ fn live_the_programs_diagnostics_reach_the_log() {
     log::set_logger(&LOGGED).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
     for hide_btf in [false, true] {
-        let mut watch =
-            Watch::open(&Options { hide_btf, verbose: true, ring_bytes: 4096, ..Options::default() });
-        assert!(watch.source.log_fd().is_some());
+        let options = Options { hide_btf, verbose: true, ring_bytes: 4096, ..Options::default() };
+        let mut source = EbpfSource::open(&options).unwrap();
+        assert!(source.log_fd().is_some());
         for _ in 0..50 {
             Child::fork(|| 0).wait();
         }
-        watch.source.flush_log();
+        source.flush_log();
         let logged = LOGGED.0.lock().unwrap();
         assert!(logged.iter().any(|line| line.contains("ring buffer full")), "{logged:?}");
         drop(logged);
@@ -156,4 +162,39 @@ fn live_an_ordinary_user_is_told_what_is_missing() {
     let CollectError::Privileges { missing } = &error else { panic!("{error:?}") };
     assert_eq!(missing, &["CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"]);
     assert!(error.help().unwrap().contains("CAP_BPF"));
+}
+
+#[test]
+fn live_perf_asks_for_less() {
+    if !crate::needs::root() {
+        return;
+    }
+    let error = std::thread::spawn(|| {
+        // SAFETY: plain integers.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
+        PerfSource::open(&Options::default()).unwrap_err()
+    });
+    let error = error.join().unwrap();
+    let CollectError::Privileges { missing } = &error else { panic!("{error:?}") };
+    assert_eq!(missing, &["CAP_PERFMON", "CAP_DAC_READ_SEARCH"]);
+}
+
+#[test]
+fn live_one_watch_hides_nothing_from_another() {
+    if !crate::needs::root() {
+        return;
+    }
+    for hide_btf in [false, true] {
+        let _other = EbpfSource::open(&Options { hide_btf, ..Options::default() }).unwrap();
+        let mut watch = Watch::open_backend("perf", &Options { hide_btf: true, ..Options::default() });
+        let told = |name: &str| watch.source.degraded().iter().any(|lack| lack.contains(name));
+        assert!(told("attached to mark_victim"), "it might have been hidden");
+        assert_eq!(told("attached to signal_generate"), hide_btf);
+        let child = Child::sleeping();
+        let (tgid, pid) = (child.tgid(), child.0);
+        kill(pid, libc::SIGKILL);
+        child.wait();
+        watch.signal_to(tgid, libc::SIGKILL);
+        watch.exit_of(tgid);
+    }
 }

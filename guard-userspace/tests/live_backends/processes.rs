@@ -5,14 +5,14 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use killtrace::collect::ebpf::Options;
+use killtrace::collect::Options;
 use killtrace::model::Fact;
 
-use crate::support::{Child, Watch, both_ways, me, my_tid, skip};
+use crate::support::{Child, Watch, every_way, me, my_tid, skip};
 
 #[test]
 fn live_an_exec_carries_its_arguments_and_the_exit_its_code() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "read x; exit 7", "arg one", ""]).stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -36,7 +36,7 @@ fn live_an_exec_carries_its_arguments_and_the_exit_its_code() {
 
 #[test]
 fn live_a_script_shows_its_own_path_and_its_interpreter() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let directory = tempfile::tempdir().unwrap();
         let script = directory.path().join("kill-dev");
         let mut file = fs::File::create(&script).unwrap();
@@ -84,7 +84,7 @@ fn live_arguments_that_are_too_long_are_cut_and_say_so() {
 
 #[test]
 fn live_a_birth_names_the_child_its_parent_and_its_namespace() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let child = Child::fork(|| {
             // SAFETY: the next child becomes init of a new PID namespace and ends at once.
             unsafe {
@@ -125,7 +125,7 @@ fn live_a_birth_names_the_child_its_parent_and_its_namespace() {
 
 #[test]
 fn live_threads_are_told_only_where_nothing_else_tells() {
-    both_ways(|watch| {
+    every_way(|watch| {
         let tid = std::thread::spawn(my_tid).join().unwrap();
         // Something later, so that everything before it has arrived.
         let marker = Child::fork(|| 0);
