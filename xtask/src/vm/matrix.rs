@@ -44,8 +44,7 @@ pub(super) struct Backend {
 
 const EBPF: Backend = Backend { name: "ebpf", arguments: "--backend ebpf", missing: None };
 const NO_BTF: Backend = Backend { name: "ebpf-no-btf", arguments: "--backend ebpf --no-btf", missing: None };
-const PERF: Backend =
-    Backend { name: "perf", arguments: "--backend perf", missing: Some("killtrace has no perf backend yet") };
+const PERF: Backend = Backend { name: "perf", arguments: "--backend perf", missing: None };
 
 /// Every kernel, and every way that should work on it.
 static KERNELS: [Kernel; 6] = [
