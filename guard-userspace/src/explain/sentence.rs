@@ -70,7 +70,10 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
         Kind::KilledBySelf if finding.detail == Some("abort") => {
             format!("{victim} ended itself with {signo}: it called abort().")
         }
-        Kind::KilledBySelf => format!("{victim} ended itself: it sent {signo} to itself."),
+        Kind::KilledBySelf => {
+            let target = words::manner(finding.mechanism).unwrap_or("to itself");
+            format!("{victim} ended itself: it sent {signo} {target}.")
+        }
         Kind::Crashed | Kind::Seccomp if case.exit_code().is_some() => handler_exited(&victim, case, finding),
         Kind::Crashed => format!("{victim} crashed with {signo}: {}.", words::fault(signo, finding.detail)),
         Kind::OomKill => oom_kill(case.victim, oom),

@@ -243,7 +243,7 @@ impl<'a> Teller<'a> {
                 let fault = words::fault(signo, direct.detail);
                 format!("{victim} crashed: {fault}, and the kernel raised {signo}")
             }
-            Kind::KilledBySelf => format!("{victim} sent {signo} to itself"),
+            Kind::KilledBySelf => format!("{victim} sent {signo} to itself{}", self.reach(direct, run)),
             Kind::OomKill => format!("the kernel's OOM killer chose {victim} and sent it {signo}"),
             Kind::TtyHangup if direct.detail == Some(tty_hangup::GIVEN_UP) => {
                 format!("{by} gave up {terminal}, and the kernel sent {signo} to {victim}")
@@ -306,16 +306,8 @@ impl<'a> Teller<'a> {
             Kind::ExecFailed => format!("{victim} could not finish execve, and the kernel sent it {signo}"),
             Kind::AsyncNotification => format!("{victim} was notified by {signo}, as it had asked"),
             Kind::Exited | Kind::KilledByProcess | Kind::SiblingThreadExit | Kind::Unknown => {
-                let others = self.acts.of(run).map_or(0, |act| act.count.saturating_sub(1));
-                let group = match (words::manner(direct.mechanism), others) {
-                    (Some(manner), 0) => format!(", {manner}"),
-                    (Some(manner), n) => {
-                        format!(", {manner} ({} more)", units::counted(n, "process", "processes"))
-                    }
-                    (None, _) => String::new(),
-                };
                 let by = if direct.kernel { "the kernel".to_owned() } else { by };
-                format!("{by} sent {signo} to {victim}{group}")
+                format!("{by} sent {signo} to {victim}{}", self.reach(direct, run))
             }
         };
         if let Some(current) = current {
@@ -324,6 +316,15 @@ impl<'a> Teller<'a> {
         let fatal =
             if case.decisive.is_some_and(|decisive| decisive.graceful) { run.first } else { run.last };
         story.step(fatal, run.first.id, text);
+    }
+
+    /// `, to its whole process group (3 more processes)`
+    fn reach(&self, finding: &Finding, run: &SignalRun) -> String {
+        let Some(manner) = words::manner(finding.mechanism) else { return String::new() };
+        match self.acts.of(run).map_or(0, |act| act.count.saturating_sub(1)) {
+            0 => format!(", {manner}"),
+            n => format!(", {manner} ({})", units::counted(n, "more process", "more processes")),
+        }
     }
 }
 

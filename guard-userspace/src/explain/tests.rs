@@ -257,7 +257,7 @@ fn a_group_kill_is_one_act() {
     }
     let death = scenario.dies(101, Signo::KILL).dies(100, Signo::KILL).death(100);
     assert_cause(&death, Kind::KilledByProcess, Mechanism::KillGroup, Confidence::Certain);
-    assert!(death.chain.iter().any(|step| step.text.contains("1 process more")), "{:#?}", death.chain);
+    assert!(death.chain.iter().any(|step| step.text.contains("1 more process")), "{:#?}", death.chain);
 }
 
 #[test]
