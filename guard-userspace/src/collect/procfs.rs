@@ -151,8 +151,12 @@ impl Procfs {
         }
         let stat = parse::stat(self.read(directory, "stat")?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of stat"))?;
-        facts.zombie = stat.zombie();
         facts.stopped = stat.stopped();
+        if stat.threads > 1 {
+            facts.threads = threads(tgid);
+        }
+        facts.zombie = stat.zombie() && facts.threads.is_empty();
+        facts.leaderless = stat.zombie() && !facts.threads.is_empty();
         facts.ppid = Some(stat.ppid);
         facts.comm = Some(stat.comm);
         facts.start_boottime_ns = Some(self.ticks_to_ns(stat.start_ticks));
@@ -177,9 +181,11 @@ impl Procfs {
         if !stat.exiting() {
             facts.cmdline = self.read_cmdline(directory);
             facts.exe = link(directory, "exe").map(strip_deleted);
-        }
-        if stat.threads > 1 {
-            facts.threads = threads(tgid);
+        } else if let Some(&tid) = facts.threads.first().filter(|_| facts.leaderless) {
+            // The dead leader has given its memory away; a thread that lives still has it.
+            let directory = process_directory(tid).map_err(gone)?;
+            facts.cmdline = self.read_cmdline(directory.as_fd());
+            facts.exe = link(directory.as_fd(), "exe").map(strip_deleted);
         }
         if detail == Detail::Full {
             facts.rss_bytes = status.rss_bytes;

@@ -470,6 +470,9 @@ impl Process {
         }
         self.threads.extend(&facts.threads);
         self.masks = self.masks.or(facts.signals.filter(|_| facts.seeded));
+        if facts.leaderless {
+            self.threads.remove(&self.tgid);
+        }
         self.read |= facts.cwd.is_some() || facts.oom_score_adj.is_some();
     }
 

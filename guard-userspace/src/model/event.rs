@@ -377,6 +377,9 @@ pub struct ProcessFacts {
     /// Stopped when it was read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
+    /// Its leader thread has ended, others live on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaderless: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ppid: Option<u32>,
     /// From clock ticks: 10 ms steps.
