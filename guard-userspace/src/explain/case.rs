@@ -4,7 +4,7 @@ use crate::model::event::{Call, WaitStatus};
 use crate::model::report::Confidence;
 use crate::model::signal::{DefaultAction, Signo, code};
 
-use super::process::{Ending, Handled, ProcId, Process, SignalRun};
+use super::process::{Ending, Handled, ProcId, Process, SignalRun, Taken};
 use super::table::Table;
 
 /// How far the exit status is known.
@@ -129,7 +129,7 @@ impl<'a> Case<'a> {
     /// A signal that dumps no core and is not blocked marks the whole group as exiting when it is sent
     /// (kernel/signal.c, `complete_signal`), and every later one is "ignored" (`prepare_signal`): so the last
     /// one that was queued decided. One that dumps core, or waited while blocked or stopped, is named by the
-    /// delivery itself (`get_signal`); of several alike the first that was queued is taken.
+    /// delivery itself (`get_signal`).
     fn killed_by(&self, signo: Option<Signo>) -> Option<Decisive<'a>> {
         let history = &self.victim.history;
         let taken = history.taken;
@@ -144,10 +144,7 @@ impl<'a> Case<'a> {
             .filter(|run| run.first.t_ns <= self.ending.at.t_ns.saturating_add(SLACK_NS));
         let named = taken.filter(|taken| Some(taken.signo) == signo && taken.signo != Signo::KILL);
         let run = match named {
-            Some(taken) => {
-                let all: Vec<&SignalRun> = candidates.collect();
-                all.iter().copied().find(|run| run.code == taken.code).or(all.first().copied())
-            }
+            Some(taken) => dequeued(candidates.collect(), taken),
             None => candidates.next_back(),
         }?;
         let certain = Decisive { run, graceful: false, confidence: Confidence::Certain, reraised: None };
@@ -371,6 +368,21 @@ fn reboot_status(run: &SignalRun) -> Status {
         Some(_) => Status::Known(WaitStatus(Signo::INT.0)),
         None => Status::Unknown,
     }
+}
+
+/// Which of several alike signals a delivery took.
+///
+/// At most one ordinary signal of a number waits at a thread and one at its process (kernel/signal.c,
+/// `legacy_queue`), so it is the last that was queued; real-time signals queue up, and the first is taken
+/// (`collect_signal`). What waits at the thread goes first (`dequeue_signal`).
+fn dequeued(mut alike: Vec<&SignalRun>, taken: Taken) -> Option<&SignalRun> {
+    if alike.iter().any(|run| run.code == taken.code) {
+        alike.retain(|run| run.code == taken.code);
+    }
+    let (own, shared): (Vec<_>, Vec<_>) =
+        alike.into_iter().partition(|run| !run.group && run.target_tid == taken.tid);
+    let queue = if own.is_empty() { shared } else { own };
+    if taken.signo.is_real_time() { queue.first().copied() } else { queue.last().copied() }
 }
 
 /// How long after this signal an exit can still be its doing; `None` when it is no request to stop.

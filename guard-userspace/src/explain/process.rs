@@ -240,9 +240,7 @@ impl History {
         }
         let limit = if watched { Self::WATCHED_RUNS } else { Self::RUNS };
         if self.runs.len() >= limit {
-            // A signal that a handler took, or that was ignored, can be spared first.
-            let spare = self.runs.iter().position(|run| !run.result.queued() || run.all_handled());
-            self.runs.remove(spare.unwrap_or(0));
+            self.runs.remove(self.spare(&run));
             self.forgotten += 1;
         }
         let place = self.runs.partition_point(|known| known.first.t_ns <= run.first.t_ns);
@@ -265,6 +263,26 @@ impl History {
             return 0;
         }
         self.stops.iter().filter(|stop| stop.at.t_ns >= run.last.t_ns).count()
+    }
+
+    /// Which run can best be forgotten to make room for another.
+    ///
+    /// First what a handler took, or was ignored. Then what has another of its number beside it: of ordinary signals
+    /// a later one, for then the earlier one was taken; of real-time signals an earlier one, which is taken first
+    /// (kernel/signal.c, `legacy_queue`, `collect_signal`).
+    fn spare(&self, new: &SignalRun) -> usize {
+        let harmless =
+            |run: &SignalRun| !run.result.queued() || run.all_handled() || !run.signo.is_fatal_by_default();
+        let doubled = |n: usize| {
+            let alike = |other: &SignalRun| other.signo == self.runs[n].signo && other.result.queued();
+            if self.runs[n].signo.is_real_time() {
+                self.runs.iter().take(n).any(alike)
+            } else {
+                self.runs.iter().skip(n + 1).chain([new]).any(alike)
+            }
+        };
+        let spare = self.runs.iter().position(harmless);
+        spare.or_else(|| (0..self.runs.len()).find(|&n| doubled(n))).unwrap_or(0)
     }
 
     pub(super) fn deliver(&mut self, at: Mark, tid: u32, deliver: &Deliver) {
