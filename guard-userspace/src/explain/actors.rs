@@ -180,21 +180,21 @@ fn interactive_shell(process: &Process) -> bool {
     SHELLS.contains(&base(process).trim_start_matches('-')) && doing(process) == Doing::OwnBusiness
 }
 
-/// Who decided an act that `killer` carried out: up from helpers and `sh -c` to the package script, the script
+/// Who decided an act that `killer` carried out at some time: up from helpers and `sh -c` to the package script, the script
 /// or the program that started them; from scripts only to scripts further up, for whoever merely started a
 /// script did not write what it does.
 #[must_use]
-pub fn decider(table: &Table, killer: ProcId) -> ProcId {
-    let Some(first) = table.get(killer) else { return killer };
+pub fn decider(table: &Table, killer: ProcId, t_ns: u64) -> ProcId {
+    let Some(first) = table.as_of(killer, t_ns) else { return killer };
     let mut decided = killer;
     let mut scripted = false;
-    let mut at = doing(first);
+    let mut at = doing(&first);
     for parent in table.ancestors(killer) {
         if at == Doing::OwnBusiness || parent.tgid <= 1 || hosts(table, parent) {
             break;
         }
         scripted |= matches!(at, Doing::RunningScript | Doing::PackageScript);
-        at = doing(parent);
+        at = doing(&parent.as_of(t_ns));
         if !scripted || matches!(at, Doing::RunningScript | Doing::PackageScript) {
             decided = parent.id;
         }

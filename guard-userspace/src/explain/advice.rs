@@ -5,6 +5,7 @@ use crate::model::report::{Kind, Role};
 use super::actors;
 use super::case::Case;
 use super::death::Scene;
+use super::process::Process;
 use super::story::Story;
 use crate::model::units::bytes;
 
@@ -13,14 +14,16 @@ use crate::model::units::bytes;
 pub(super) fn advice(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Vec<String> {
     let table = case.table;
     let mut advice = Vec::new();
-    let killer = story.killer.and_then(|id| table.get(id));
-    let actor = story.actor.and_then(|id| table.get(id));
-    let role = |process| actors::role(table, process, case.victim);
+    let killer = story.killer(table);
+    let actor = story.actor(table);
+    let role = |process: &Process| actors::role(table, process, case.victim);
     match story.finding.kind {
         Kind::TtyHangup | Kind::SessionLeaderExit => {
             let wrapper = story.finding.because_of.and_then(|id| table.get(id));
             match wrapper.and_then(|wrapper| Some((wrapper, wrapper.image.oom_score_adj?))) {
-                Some((wrapper, adj)) if killer.is_some_and(|killer| role(killer) == Role::OomDaemon) => {
+                Some((wrapper, adj))
+                    if killer.as_ref().is_some_and(|killer| role(killer) == Role::OomDaemon) =>
+                {
                     advice.push(format!(
                         "{} had oom_score_adj {adj}: protect it as well as {}, or start {1} outside the terminal \
                          (setsid, systemd-run --user).",
@@ -46,7 +49,7 @@ pub(super) fn advice(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Vec<S
             }
         }
         Kind::KilledByProcess => {
-            if let Some(actor) = actor.filter(|actor| role(actor) == Role::Watchdog) {
+            if let Some(actor) = actor.as_ref().filter(|actor| role(actor) == Role::Watchdog) {
                 advice.push(format!(
                     "{} both starts {} and has it killed: look at the kill in what it runs.",
                     actor.label(),

@@ -51,12 +51,11 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
     let mut ruled_out = ruled_out(&case, &story.finding);
     ruled_out.sort_by_key(|ruled| ruled.cause);
     let wall = |t_ns: u64| scene.header.wall(t_ns);
-    let killer = story.killer.and_then(|id| table.get(id));
     let actor_of = |process: &Process| actor(table, process, victim, case.ending.at.t_ns);
     let root_cause = story
         .action
         .clone()
-        .map(|action| RootCause { actor: story.actor.and_then(|id| table.get(id)).map(actor_of), action });
+        .map(|action| RootCause { actor: story.actor(table).as_deref().map(actor_of), action });
     let finding = &story.finding;
     let death = Death {
         id,
@@ -75,7 +74,7 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
         sender: case
             .decisive
             .map(|decisive| sender(table, finding, decisive.reraised.unwrap_or(decisive.run))),
-        killer: killer.map(actor_of),
+        killer: story.killer(table).as_deref().map(actor_of),
         root_cause,
         summary,
         chain: chain(&story, wall),
@@ -201,7 +200,7 @@ fn chain(story: &Story, wall: impl Fn(u64) -> Timestamp) -> Vec<ChainStep> {
 fn other_signals(case: &Case<'_>) -> Vec<OtherSignal> {
     let decisive = case.decisive.map(|decisive| decisive.run.first.id);
     let again = case.decisive.and_then(|decisive| decisive.reraised).map(|run| run.first.id);
-    let mut grouped: BTreeMap<(Signo, Option<ProcId>, &str), u64> = BTreeMap::new();
+    let mut grouped: BTreeMap<(Signo, Option<ProcId>, &str), (u64, u64)> = BTreeMap::new();
     for run in &case.victim.history.runs {
         let mut counts = [
             (why_not(case, run, false), run.count - run.handled.min(run.count)),
@@ -213,14 +212,16 @@ fn other_signals(case: &Case<'_>) -> Vec<OtherSignal> {
             counts[handled].1 = counts[handled].1.saturating_sub(1);
         }
         for (why, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-            *grouped.entry((run.signo, run.current, why)).or_default() += count;
+            let (total, last_ns) = grouped.entry((run.signo, run.current, why)).or_default();
+            *total += count;
+            *last_ns = run.last.t_ns;
         }
     }
     grouped
         .into_iter()
-        .map(|((signo, current, why), count)| OtherSignal {
+        .map(|((signo, current, why), (count, last_ns))| OtherSignal {
             signal: signo.to_string(),
-            from: current.and_then(|id| case.table.get(id)).map(reference),
+            from: current.and_then(|id| case.table.as_of(id, last_ns)).as_deref().map(reference),
             count,
             why_not: why.to_owned(),
         })

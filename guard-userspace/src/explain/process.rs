@@ -1,5 +1,6 @@
 //! One process as the stream of events has shown it, and what was done to it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -51,6 +52,16 @@ impl Image {
         self.sid = self.sid.or(sid);
         self.tty = self.tty.take().or(tty);
     }
+}
+
+/// What a process was called and ran before an exec or a new name.
+#[derive(Clone, Debug)]
+pub(super) struct Guise {
+    until_ns: u64,
+    comm: Comm,
+    image: Image,
+    exec: Option<Mark>,
+    exec_path: Option<Rc<str>>,
 }
 
 /// How the end of a process was seen.
@@ -357,6 +368,10 @@ pub struct Process {
     pub ended_by: Option<EndedBy>,
     /// Its main thread was alive and did not end by its own call: another thread ended it with all the others.
     pub leader_overruled: bool,
+    /// It sent a signal: what it was then matters later.
+    pub(super) struck: bool,
+    /// What it was before, oldest first.
+    pub(super) guises: VecDeque<Guise>,
     /// What taskstats said of its last thread.
     pub(super) stats: Option<Taskstats>,
     /// Children that are remembered.
@@ -393,6 +408,8 @@ impl Process {
             ending: None,
             ended_by: None,
             leader_overruled: false,
+            struck: false,
+            guises: VecDeque::new(),
             stats: None,
             children: BTreeSet::new(),
         }
@@ -434,7 +451,46 @@ impl Process {
         self.image.sid == Some(self.tgid)
     }
 
+    /// The process as it was at some time, before it became another program or took another name.
+    #[must_use]
+    pub fn as_of(&self, t_ns: u64) -> Cow<'_, Process> {
+        let Some(guise) = self.guises.iter().find(|guise| t_ns < guise.until_ns) else {
+            return Cow::Borrowed(self);
+        };
+        let Guise { until_ns: _, comm, image, exec, exec_path } = guise.clone();
+        Cow::Owned(Self { comm, image, exec, exec_path, ..self.clone() })
+    }
+
+    /// Remembers what it is, before that changes, if anybody may ask.
+    fn keep_guise(&mut self, until_ns: u64) {
+        /// `sudo env sh -c` are three.
+        const KEPT: usize = 4;
+        if !self.struck && self.history.runs.is_empty() {
+            return;
+        }
+        if self.guises.len() == KEPT {
+            self.guises.pop_front();
+        }
+        let (comm, image) = (self.comm, self.image.clone());
+        self.guises.push_back(Guise {
+            until_ns,
+            comm,
+            image,
+            exec: self.exec,
+            exec_path: self.exec_path.clone(),
+        });
+    }
+
+    pub(super) fn rename(&mut self, at: Mark, comm: Comm) {
+        if self.comm != comm {
+            self.keep_guise(at.t_ns);
+            self.comm = comm;
+        }
+        self.renamed = Some(at);
+    }
+
     pub(super) fn apply_exec(&mut self, at: Mark, comm: Option<Comm>, exec: &Exec) {
+        self.keep_guise(at.t_ns);
         self.exec = Some(at);
         (self.ended_by, self.leader_overruled) = (None, false);
         self.shares_memory = false;

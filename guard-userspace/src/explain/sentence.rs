@@ -89,10 +89,10 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
             format!("{how} {leader}, the leader of its session, gave up their terminal{via}.")
         }
         Kind::TtyHangup => {
-            match story.killer.filter(|_| finding.because_of.is_none()).and_then(|id| table.get(id)) {
+            match story.killer(table).filter(|_| finding.because_of.is_none()) {
                 Some(closer) => {
                     let verb = if finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
-                    let (closer, via) = killer_of(table, closer, story);
+                    let (closer, via) = killer_of(table, &closer, story);
                     format!("{how} its terminal was {verb} by {closer}{via}.")
                 }
                 None if finding.because_of.is_none() && story.actor.is_none() => {
@@ -105,7 +105,7 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
         }
         Kind::TtyKeyboard => {
             let key = if signo == Signo::QUIT { "Ctrl-\\" } else { "Ctrl-C" };
-            match story.killer.and_then(|id| table.get(id)) {
+            match story.killer(table) {
                 Some(typist) => format!("{how} {} put {key} into its terminal.", typist.label()),
                 None => format!("{how} {key} was typed at its terminal."),
             }
@@ -123,7 +123,7 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
                 format!("{how} it had asked for that when its parent ends, and {origin} {ended}{why_origin}.")
             }
             None => {
-                let parent = story.killer.and_then(|id| table.get(id)).map(Process::label);
+                let parent = story.killer(table).map(|parent| parent.label());
                 let parent = parent.as_deref().unwrap_or("its parent");
                 format!(
                     "{how} it had asked for that when the thread that started it ends; that thread of {parent} ended, {parent} itself lives on."
@@ -166,7 +166,7 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
         },
         Kind::Timer => format!("{how} a timer that it had set itself ran out."),
         Kind::BrokenPipe => format!("{how} it wrote to a pipe or socket that nobody reads any more."),
-        Kind::Debugger => match story.killer.and_then(|id| table.get(id)) {
+        Kind::Debugger => match story.killer(table) {
             Some(tracer) if finding.detail == Some("injected") => {
                 let signo = case.death_signal().unwrap_or(signo);
                 let tracer = tracer.label();
@@ -185,7 +185,7 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
                 "{how} its tracer {origin} ended, and had asked for that (PTRACE_O_EXITKILL){why_origin}."
             ),
         },
-        Kind::Sysrq => match story.killer.and_then(|id| table.get(id)) {
+        Kind::Sysrq => match story.killer(table) {
             Some(writer) => format!("{how} {} triggered magic SysRq.", writer.label()),
             None => format!("{how} magic SysRq was pressed, which kills nearly everything."),
         },
@@ -214,9 +214,9 @@ fn because(table: &Table, case: &Case<'_>, story: &Story) -> String {
     let Some(action) = story.action.as_deref() else { return String::new() };
     let before = story.act_at.map(|at| case.ending.at.t_ns.saturating_sub(at.t_ns));
     let before = before.map_or_else(String::new, |ns| format!(" {} before", units::elapsed(ns)));
-    match story.killer.or(story.actor).and_then(|id| table.get(id)) {
+    match story.killer(table).or_else(|| story.actor(table)) {
         Some(killer) => {
-            let (killer, via) = self::killer_of(table, killer, story);
+            let (killer, via) = self::killer_of(table, &killer, story);
             format!(", because {killer} {action}{before}{via}")
         }
         None => format!(", because {action}{before}"),
@@ -224,8 +224,8 @@ fn because(table: &Table, case: &Case<'_>, story: &Story) -> String {
 }
 
 fn killer(table: &Table, story: &Story) -> (String, String) {
-    match story.killer.and_then(|id| table.get(id)) {
-        Some(killer) => killer_of(table, killer, story),
+    match story.killer(table) {
+        Some(killer) => killer_of(table, &killer, story),
         None => ("a process that was not seen".to_owned(), String::new()),
     }
 }
@@ -238,7 +238,7 @@ fn killer_of(table: &Table, killer: &Process, story: &Story) -> (String, String)
         }
         _ => format!("{} (pid {})", actors::title(killer), killer.tgid),
     };
-    let actor = story.actor.filter(|&actor| actor != killer.id).and_then(|id| table.get(id));
+    let actor = story.actor(table).filter(|actor| actor.id != killer.id);
     let via = actor.map_or_else(String::new, |actor| {
         // The nearest package script on the way up says what was being done.
         let script = table
@@ -246,9 +246,9 @@ fn killer_of(table: &Table, killer: &Process, story: &Story) -> (String, String)
             .take_while(|process| process.id != actor.id)
             .find_map(actors::package_script)
             .map_or_else(String::new, |script| format!(" run by `{script}`"));
-        let of_unit = unit(actor).map_or_else(String::new, |unit| format!(", {unit}"));
+        let of_unit = unit(&actor).map_or_else(String::new, |unit| format!(", {unit}"));
         let verb = if script.is_empty() { " started by" } else { " from" };
-        format!(",{script}{verb} {} (pid {}{of_unit})", actors::title(actor), actor.tgid)
+        format!(",{script}{verb} {} (pid {}{of_unit})", actors::title(&actor), actor.tgid)
     });
     (label, via)
 }

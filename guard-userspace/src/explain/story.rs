@@ -1,5 +1,6 @@
 //! How it came to a death: the chain of acts, from whoever started it to the end.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::model::report::{Confidence, Kind, Mechanism};
@@ -78,6 +79,7 @@ impl<'a> Teller<'a> {
             self.blow(&case, &direct, &mut story);
             let act = self.acts.of(decisive.run).filter(|act| act.count > 1);
             story.shared_act = act.map(|act| act.first.id);
+            story.became(victim, decisive.run);
             if let Some(again) = decisive.reraised {
                 let text = if again.is(Signo::SEGV, code::SI_KERNEL, false) {
                     format!(
@@ -151,9 +153,10 @@ impl<'a> Teller<'a> {
             return;
         }
         story.killer = Some(killer.id);
-        story.actor = Some(actors::decider(self.table, killer.id));
         story.act_at = run.map(|run| run.last).or(case.victim.history.taken.map(|taken| taken.at));
-        story.action = Some(action(&story.finding, run, case.victim));
+        let acted_ns = story.acted_ns();
+        story.actor = Some(actors::decider(self.table, killer.id, acted_ns));
+        story.action = Some(action(&story.finding, run, &case.victim.as_of(acted_ns)));
         self.rise(killer, story);
     }
 
@@ -195,6 +198,8 @@ impl<'a> Teller<'a> {
 
     /// The steps from the one who decided down to the killer.
     fn rise(&self, killer: &'a Process, story: &mut Story) {
+        let acted_ns = story.acted_ns();
+        let then = |process: &Process| short(&process.as_of(acted_ns));
         let mut line = vec![killer];
         for parent in self.table.ancestors(killer.id) {
             if story.actor == Some(line[line.len() - 1].id) {
@@ -208,7 +213,7 @@ impl<'a> Teller<'a> {
             story.cast.insert(parent.id);
             // An exec replaces the program and keeps the process; the birth is when it was started.
             if let Some(at) = child.born {
-                story.step(at, at.id, format!("{} started {}", short(parent), short(child)));
+                story.step(at, at.id, format!("{} started {}", then(parent), then(child)));
             }
         }
         story.cast.insert(killer.id);
@@ -230,10 +235,11 @@ impl<'a> Teller<'a> {
     /// The decisive signal, as the kernel made it: `direct` is what it was by itself.
     fn blow(&self, case: &Case<'a>, direct: &Finding, story: &mut Story) {
         let Some(run) = case.decisive.map(|decisive| decisive.run) else { return };
-        let victim = short(case.victim);
+        // As they were called then.
+        let victim = short(&case.victim.as_of(run.last.t_ns));
         let signo = run.signo;
-        let current = case.current();
-        let by = current.map_or_else(|| "a task that has gone".to_owned(), short);
+        let current = case.current().map(|current| current.as_of(run.last.t_ns));
+        let by = current.as_deref().map_or_else(|| "a task that has gone".to_owned(), short);
         let terminal = match case.victim.image.tty.as_deref() {
             Some(tty) if !tty.is_empty() => format!("the terminal {tty}"),
             _ => format!("the terminal of {}", case.victim.name()),
@@ -342,6 +348,31 @@ impl Story {
             act_at: None,
             shared_act: None,
             gaps: Vec::new(),
+        }
+    }
+
+    /// Whose act it was, as that process was when it acted.
+    #[must_use]
+    pub fn killer<'a>(&self, table: &'a Table) -> Option<Cow<'a, Process>> {
+        table.as_of(self.killer?, self.acted_ns())
+    }
+
+    /// Who decided it, as that process was then.
+    #[must_use]
+    pub fn actor<'a>(&self, table: &'a Table) -> Option<Cow<'a, Process>> {
+        table.as_of(self.actor?, self.acted_ns())
+    }
+
+    fn acted_ns(&self) -> u64 {
+        self.act_at.map_or(u64::MAX, |at| at.t_ns)
+    }
+
+    /// Says that the victim was another program when the signal was sent to it.
+    fn became(&mut self, victim: &Process, run: &SignalRun) {
+        let then = actors::title(&victim.as_of(run.last.t_ns));
+        let Some(at) = victim.exec.filter(|exec| exec.t_ns > run.last.t_ns) else { return };
+        if then != actors::title(victim) {
+            self.step(at, at.id, format!("{then} ({}) became {}", victim.tgid, actors::title(victim)));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod lives;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -56,6 +57,12 @@ impl Table {
     #[must_use]
     pub fn get(&self, id: ProcId) -> Option<&Process> {
         self.processes.get(&id)
+    }
+
+    /// A process as it was at some time.
+    #[must_use]
+    pub fn as_of(&self, id: ProcId, t_ns: u64) -> Option<Cow<'_, Process>> {
+        self.get(id).map(|process| process.as_of(t_ns))
     }
 
     pub fn get_mut(&mut self, id: ProcId) -> Option<&mut Process> {
@@ -272,6 +279,10 @@ impl Table {
                 }
             }
             return Change::Nothing;
+        }
+        if let (Some(sender), Some(current)) = (sender.and_then(|id| self.get_mut(id)), current) {
+            sender.struck = true;
+            sender.image.uid = current.uid.or(sender.image.uid);
         }
         let target = signal.target_tgid.unwrap_or(signal.target_tid);
         let known = self.by_tid(target).or_else(|| self.by_tid(signal.target_tid));

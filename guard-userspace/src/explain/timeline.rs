@@ -107,7 +107,7 @@ fn signal_entry(target: &Process, run: &SignalRun, table: &Table) -> What {
         code: code_name(run.signo, run.code),
         via: run.syscall.map(|syscall| syscall.call),
         from,
-        to: reference(target),
+        to: reference(&target.as_of(run.first.t_ns)),
         result: run.result,
         count: run.count,
         handled: run.handled,

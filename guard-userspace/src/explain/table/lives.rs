@@ -147,8 +147,7 @@ impl Table {
         match self.get_mut(id) {
             // Other threads have names of their own.
             Some(process) if process.tgid == tid => {
-                process.comm = comm;
-                process.renamed = Some(at);
+                process.rename(at, comm);
                 Change::Changed(id)
             }
             _ => Change::Nothing,
