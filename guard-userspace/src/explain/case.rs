@@ -385,6 +385,11 @@ fn dequeued(mut alike: Vec<&SignalRun>, taken: Taken) -> Option<&SignalRun> {
     if taken.signo.is_real_time() { queue.first().copied() } else { queue.last().copied() }
 }
 
+/// It can mean "please end".
+pub(super) fn asks_to_stop(signo: Signo) -> bool {
+    stop_window(signo).is_some()
+}
+
 /// How long after this signal an exit can still be its doing; `None` when it is no request to stop.
 fn stop_window(signo: Signo) -> Option<u64> {
     match signo {

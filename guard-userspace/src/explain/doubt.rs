@@ -68,10 +68,7 @@ impl Doubt<'_> {
         let by_itself = matches!(finding.kind, Kind::Exited | Kind::KilledBySelf);
         let late = case.victim.born.is_none() && Self::from_ns(case) < self.since_ns;
         let own = case.decisive.map(|decisive| decisive.run.signo);
-        let requests = [Some(Signo::TERM), Some(Signo::INT), Some(Signo::HUP), Some(Signo::QUIT), own];
-        let bits = requests.into_iter().flatten().fold(0, |bits, signo| bits | signo.bit());
-        let could_comply = case.victim.masks.is_none_or(|masks| (masks.caught | masks.blocked) & bits != 0);
-        (by_itself && late && could_comply)
+        (by_itself && late && could_comply(case.victim, own))
             .then(|| "watching had just begun: what was sent to it before was not seen".to_owned())
     }
 
@@ -84,13 +81,13 @@ impl Doubt<'_> {
             return None;
         }
         let from_ns = run.last.t_ns.saturating_sub(FORWARD_NS);
-        // Only what it catches or waits for can it have passed on, and what it was seen to get is no gap.
-        let could = killer.masks.is_none_or(|masks| (masks.caught | masks.blocked) & run.signo.bit() != 0);
+        // Only what it handles or waits for can it have passed on, and what it was seen to get is no gap.
         let seen = killer.history.runs.iter().any(|received| {
             received.signo == run.signo
                 && received.result.queued()
                 && (from_ns..=run.last.t_ns).contains(&received.last.t_ns)
         });
+        let could = could_comply(killer, Some(run.signo));
         if killer.born.is_none() && could && !seen && from_ns < self.since_ns {
             return Some(format!(
                 "watching had just begun: what was sent to {} before was not seen",
@@ -109,4 +106,11 @@ fn traced(case: &Case<'_>, finding: &Finding) -> Option<String> {
     let signo = case.asked_through_tracer().filter(|_| finding.kind == Kind::Exited)?;
     let tracer = case.tracer().map_or_else(|| "a process".to_owned(), Process::label);
     Some(format!("it was traced by {tracer}, which decides whether a {signo} gets to it"))
+}
+
+/// It had handlers, when watching began, for requests to stop or for this signal, or could wait for them.
+fn could_comply(process: &Process, signo: Option<Signo>) -> bool {
+    let requests = [Some(Signo::TERM), Some(Signo::INT), Some(Signo::HUP), Some(Signo::QUIT), signo];
+    let bits = requests.into_iter().flatten().fold(0, |bits, signo| bits | signo.bit());
+    process.masks.is_none_or(|masks| (masks.caught | masks.blocked) & bits != 0)
 }

@@ -359,6 +359,8 @@ pub struct Process {
     pub read: bool,
     /// What it did with signals when watching began.
     pub masks: Option<SignalMasks>,
+    /// Signals that waited for it when /proc was last read, bit `signo - 1`, and when that was.
+    pub(super) waiting: Option<(u64, u64)>,
     /// Root of the watched tree it belongs to.
     pub tree: Option<ProcId>,
     /// It matched a selector itself.
@@ -402,6 +404,7 @@ impl Process {
             listening: BTreeSet::new(),
             read: false,
             masks: None,
+            waiting: None,
             tree: None,
             root: false,
             history: History::default(),
@@ -443,6 +446,14 @@ impl Process {
     #[must_use]
     pub fn label(&self) -> String {
         format!("{} (pid {})", self.name(), self.tgid)
+    }
+
+    /// It has neither taken this signal nor waited for it.
+    #[must_use]
+    pub fn left_waiting(&self, run: &SignalRun) -> bool {
+        let at_end = self.ending.and_then(|ending| ending.exit.pending).unwrap_or(0);
+        let later = self.waiting.filter(|(t_ns, _)| *t_ns > run.last.t_ns).map_or(0, |(_, waiting)| waiting);
+        run.handled == 0 && (at_end | later) & run.signo.bit() != 0
     }
 
     /// It leads its session.
@@ -514,13 +525,19 @@ impl Process {
             }
         }
         let image = &mut self.image;
-        text(&mut image.exe, facts.exe.as_ref());
         text(&mut image.cwd, facts.cwd.as_ref());
         text(&mut image.tty, facts.tty.as_ref());
+        // What was read a moment too late is of the program it has become since, and its exec is still to come.
+        let seen = self.born.is_some() || self.exec.is_some();
+        let other = seen && !facts.seeded && facts.comm.is_some_and(|comm| comm != self.comm);
+        if !other {
+            self.comm = facts.comm.unwrap_or(self.comm);
+            text(&mut image.exe, facts.exe.as_ref());
+        }
         // The arguments it was started with say more than what it has made of them since: fuser cuts its own to
         // pieces. A fork that calls itself something else has nothing better.
         let whole = self.exec.is_some() && !self.args_cut && image.cmdline.is_some();
-        if let Some(cmdline) = facts.cmdline.as_ref().filter(|args| !args.is_empty() && !whole) {
+        if let Some(cmdline) = facts.cmdline.as_ref().filter(|args| !args.is_empty() && !whole && !other) {
             image.cmdline = Some(Rc::from(cmdline.as_slice()));
         }
         if let Some(cgroups) = &facts.cgroups {
@@ -530,9 +547,6 @@ impl Process {
         image.oom_score_adj = facts.oom_score_adj.or(image.oom_score_adj);
         image.pgid = facts.pgid.or(image.pgid);
         image.sid = facts.sid.or(image.sid);
-        if let Some(comm) = facts.comm {
-            self.comm = comm;
-        }
         self.ppid = facts.ppid.or(self.ppid);
         self.start_ns = self.start_ns.or(facts.start_boottime_ns);
         self.ns_tgid = facts.ns_tgid.or(self.ns_tgid);

@@ -88,21 +88,17 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
             let (leader, via) = killer(table, story);
             format!("{how} {leader}, the leader of its session, gave up their terminal{via}.")
         }
-        Kind::TtyHangup => {
-            match story.killer(table).filter(|_| finding.because_of.is_none()) {
-                Some(closer) => {
-                    let verb = if finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
-                    let (closer, via) = killer_of(table, &closer, story);
-                    format!("{how} its terminal was {verb} by {closer}{via}.")
-                }
-                None if finding.because_of.is_none() && story.actor.is_none() => {
-                    format!(
-                        "{how} its terminal was hung up by a worker of the kernel; for whom was not seen."
-                    )
-                }
-                None => format!("{how} its terminal hung up{reason}."),
+        Kind::TtyHangup => match story.killer(table).filter(|_| finding.because_of.is_none()) {
+            Some(closer) => {
+                let verb = if finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
+                let (closer, via) = killer_of(table, &closer, story);
+                format!("{how} its terminal was {verb} by {closer}{via}.")
             }
-        }
+            None if finding.because_of.is_none() && story.actor.is_none() => {
+                format!("{how} its terminal was hung up by a worker of the kernel; for whom was not seen.")
+            }
+            None => format!("{how} its terminal hung up{reason}."),
+        },
         Kind::TtyKeyboard => {
             let key = if signo == Signo::QUIT { "Ctrl-\\" } else { "Ctrl-C" };
             match story.killer(table) {

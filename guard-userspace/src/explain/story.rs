@@ -7,7 +7,7 @@ use crate::model::report::{Confidence, Kind, Mechanism};
 
 use super::actors;
 use super::acts::Acts;
-use super::case::Case;
+use super::case::{Case, asks_to_stop};
 use super::causes::parent_death_signal::THREAD_EXIT;
 use super::causes::{self, Finding, tty_hangup};
 use super::doubt::Doubt;
@@ -161,7 +161,8 @@ impl<'a> Teller<'a> {
     }
 
     /// How `sender` came by the signal that it sent on: wrappers such as npm, sudo, timeout, dumb-init and an
-    /// interactive bash pass on to what they started what they get themselves.
+    /// interactive bash pass on to what they started what they get themselves. Some ask in another way than they were
+    /// asked, or do not ask any more.
     fn forwarded(
         &self,
         case: &Case<'a>,
@@ -172,14 +173,28 @@ impl<'a> Teller<'a> {
         if depth == 0 || !self.table.is_ancestor(sender.id, case.victim.id) {
             return None;
         }
+        let handled = |received: &SignalRun| received.handled > 0;
         let received = sender.history.runs.iter().rev().find(|received| {
-            received.signo == run.signo
+            let translated = handled(received) && asks_to_stop(received.signo);
+            (received.signo == run.signo || translated)
                 && received.result.queued()
+                && !sender.left_waiting(received)
                 && received.current != Some(sender.id)
                 && received.last.t_ns <= run.last.t_ns
                 && run.last.t_ns - received.last.t_ns < FORWARD_NS
         })?;
-        self.received(sender, received, depth)
+        let translated = received.signo != run.signo;
+        // A handler that repeats its signal passes it on. Whoever took it otherwise, or answers with another one, may
+        // have reasons of its own.
+        let sure = handled(received) && !translated;
+        let mut before = self.received(sender, received, depth)?;
+        if translated && before.finding.kernel {
+            return None;
+        }
+        if !sure {
+            before.finding = before.finding.likely();
+        }
+        Some(before)
     }
 
     /// How a process came by a signal that did not end it.

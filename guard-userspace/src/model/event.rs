@@ -447,12 +447,14 @@ pub struct Cgroups {
     pub moved: Option<String>,
 }
 
-/// `SigBlk`, `SigIgn`, `SigCgt` of `/proc/PID/status`, bit `signo - 1`.
+/// `SigBlk`, `SigIgn`, `SigCgt`, and `SigPnd` with `ShdPnd`, of `/proc/PID/status`, bit `signo - 1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalMasks {
     pub blocked: u64,
     pub ignored: u64,
     pub caught: u64,
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// The machine's memory at one moment.

@@ -80,7 +80,7 @@ pub(super) struct Status {
 /// Reads a status file. Lines that this kernel does not have stay `None`.
 pub(super) fn status(text: &[u8]) -> Status {
     let mut status = Status::default();
-    let (mut blocked, mut ignored, mut caught) = (None, None, None);
+    let (mut blocked, mut ignored, mut caught, mut waiting) = (None, None, None, 0);
     for line in text.split(|&byte| byte == b'\n') {
         // `Name:` escapes newlines, so no line is the process's own invention.
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
@@ -95,6 +95,7 @@ pub(super) fn status(text: &[u8]) -> Status {
             }
             b"VmHWM" => status.peak_rss_bytes = kb(words.next()),
             b"VmRSS" => status.rss_bytes = kb(words.next()),
+            b"SigPnd" | b"ShdPnd" => waiting |= mask(words.next()).unwrap_or(0),
             b"SigBlk" => blocked = mask(words.next()),
             b"SigIgn" => ignored = mask(words.next()),
             b"SigCgt" => caught = mask(words.next()),
@@ -102,7 +103,7 @@ pub(super) fn status(text: &[u8]) -> Status {
         }
     }
     if let (Some(blocked), Some(ignored), Some(caught)) = (blocked, ignored, caught) {
-        status.signals = Some(SignalMasks { blocked, ignored, caught });
+        status.signals = Some(SignalMasks { blocked, ignored, caught, waiting });
     }
     status
 }
@@ -224,12 +225,13 @@ mod tests {
     fn status_gives_user_namespace_pid_masks_and_memory() {
         let text =
             b"Name:\tno\\nde\nState:\tS (sleeping)\nTgid:\t4021\nUid:\t1000\t0\t0\t0\nNSpid:\t4021\t77\t12\n\
-            VmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\nSigBlk:\t0000000000010000\nSigIgn:\t0000000001001000\n\
+            VmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\nSigPnd:\t0000000000000001\nShdPnd:\t0000000000004000\nSigBlk:\t0000000000010000\nSigIgn:\t0000000001001000\n\
             SigCgt:\t0000000188004202\n";
         let status = status(text);
         assert_eq!((status.uid, status.ns_tgid), (Some(1000), Some(12)));
         assert_eq!((status.rss_bytes, status.peak_rss_bytes), (Some(104_857_600), Some(209_715_200)));
         let masks = status.signals.unwrap();
+        assert_eq!(masks.waiting, 0x4001);
         assert_eq!((masks.blocked, masks.ignored, masks.caught), (0x10000, 0x100_1000, 0x1_8800_4202));
     }
 

@@ -243,6 +243,7 @@ impl Table {
         if facts.seeded && facts.stopped {
             process.history.stopped = Some(at);
         }
+        process.waiting = facts.signals.map(|masks| (at.t_ns, masks.waiting)).or(process.waiting);
         if let (Some(uid), Some(user)) = (facts.uid, &facts.user) {
             self.users.entry(uid).or_insert_with(|| Some(Rc::from(user.as_str())));
         }
