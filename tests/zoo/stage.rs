@@ -158,6 +158,12 @@ impl Stage {
         self.kept.push(actor);
     }
 
+    /// The comm of a process.
+    pub(crate) fn comm(&self, pid: u32) -> String {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        comm.trim_end().to_owned()
+    }
+
     /// Waits until a process is gone for everybody, zombies included.
     pub(crate) fn until_gone(&self, pid: u32) {
         eventually("a process to go", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
@@ -313,6 +319,11 @@ impl Death<'_> {
     /// The kernel, the hardware or itself.
     pub(crate) fn no_killer(self) -> Self {
         self.0.killer = Who::Nobody;
+        self
+    }
+
+    pub(crate) fn killer_uid(self, uid: u32) -> Self {
+        self.0.killer_uid = Some(uid);
         self
     }
 

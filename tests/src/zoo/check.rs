@@ -11,11 +11,17 @@ use super::truth::{Expected, Memory, Survivor, Truth, Who};
 #[must_use]
 pub fn check(truth: &Truth, report: &Report) -> Vec<String> {
     let mut wrong = Vec::new();
-    for expected in &truth.deaths {
+    for (n, expected) in truth.deaths.iter().enumerate() {
+        // A pid can be used twice.
+        let same = |death: &&Expected| death.pid == expected.pid;
+        let (before, all) =
+            (truth.deaths[..n].iter().filter(same).count(), truth.deaths.iter().filter(same).count());
         let deaths: Vec<&Death> = report.deaths.iter().filter(|d| d.victim.pid == expected.pid).collect();
-        match deaths[..] {
-            [death] => Comparison { report, expected, death, wrong: &mut wrong }.compare(),
-            [] => wrong.push(format!("the death of {} is not reported", expected.pid)),
+        match deaths.get(before) {
+            Some(death) if deaths.len() == all => {
+                Comparison { report, expected, death, wrong: &mut wrong }.compare();
+            }
+            None => wrong.push(format!("the death of {} is not reported", expected.pid)),
             _ => wrong.push(format!("{} deaths of {} are reported", deaths.len(), expected.pid)),
         }
     }
@@ -65,6 +71,10 @@ impl Comparison<'_> {
         }
         self.same("graceful", &cause.graceful, &expected.graceful);
         self.who("killer", death.killer.as_ref(), &expected.killer);
+        if expected.killer_uid.is_some() {
+            let uid = death.killer.as_ref().and_then(|killer| killer.uid);
+            self.same("uid of the killer", &uid, &expected.killer_uid);
+        }
         let actor = death.root_cause.as_ref().and_then(|cause| cause.actor.as_ref());
         self.who("root cause", actor, &expected.actor);
         if expected.role.is_some() {

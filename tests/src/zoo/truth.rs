@@ -38,6 +38,7 @@ pub struct Expected {
     pub detail: Option<String>,
     pub graceful: bool,
     pub killer: Who,
+    pub killer_uid: Option<u32>,
     /// `root_cause.actor`.
     pub actor: Who,
     pub role: Option<Role>,
@@ -77,6 +78,7 @@ impl Default for Expected {
             detail: None,
             graceful: false,
             killer: Who::Unsaid,
+            killer_uid: None,
             actor: Who::Unsaid,
             role: None,
             action: None,

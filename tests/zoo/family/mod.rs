@@ -3,8 +3,11 @@
 mod cgroups;
 mod chains;
 mod debuggers;
+mod dispositions;
 mod faults;
+mod graceful;
 mod io;
+mod killers;
 mod kills;
 mod limits;
 mod namespaces;
@@ -28,6 +31,9 @@ pub(crate) struct Family {
 /// Every family.
 pub(crate) const ALL: &[&Family] = &[
     &kills::KILLS,
+    &dispositions::DISPOSITIONS,
+    &graceful::GRACEFUL,
+    &killers::KILLERS,
     &self_inflicted::SELF_INFLICTED,
     &threads::THREADS,
     &faults::FAULTS,

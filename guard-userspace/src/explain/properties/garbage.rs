@@ -106,7 +106,12 @@ fn process() -> impl Strategy<Value = Fact> {
     let flags = (any::<bool>(), any::<bool>(), any::<Option<(u64, u64, u64)>>(), any::<Option<u64>>());
     (ids, words, flags).prop_map(|((tgid, ppid, pgid, sid, threads), (exe, cmdline, tty), flags)| {
         let (seeded, zombie, signals, rss_bytes) = flags;
-        let signals = signals.map(|(blocked, ignored, caught)| SignalMasks { blocked, ignored, caught });
+        let signals = signals.map(|(blocked, ignored, caught)| SignalMasks {
+            blocked,
+            ignored,
+            caught,
+            waiting: blocked,
+        });
         Fact::Process(Box::new(ProcessFacts {
             tgid,
             seeded,
