@@ -24,6 +24,8 @@ pub struct Table {
     processes: HashMap<ProcId, Process>,
     by_tid: HashMap<u32, ProcId>,
     dead: VecDeque<ProcId>,
+    /// Threads that ended before their processes, and when: what a thread does to others comes after its exit event.
+    gone: VecDeque<(u32, ProcId, u64)>,
     next: u64,
     /// killtrace's own pid.
     own_tgid: u32,
@@ -53,6 +55,8 @@ pub enum Change {
 impl Table {
     /// How many dead processes without living descendants are remembered.
     const DEAD: usize = 4096;
+    /// How many ended threads of living processes are remembered.
+    const GONE: usize = 64;
 
     #[must_use]
     pub fn get(&self, id: ProcId) -> Option<&Process> {
@@ -221,7 +225,8 @@ impl Table {
             return None;
         }
         let tgid = current.tgid.unwrap_or(current.tid);
-        if let Some(id) = self.by_tid(tgid).or_else(|| self.by_tid(current.tid)) {
+        let thread = || self.gone(current.tid).map(|(_, process, _)| process);
+        if let Some(id) = self.by_tid(tgid).or_else(|| self.by_tid(current.tid)).or_else(thread) {
             return Some(id);
         }
         let id = self.insert(tgid, current.comm.unwrap_or_default());
@@ -229,6 +234,11 @@ impl Table {
             process.image.uid = current.uid;
         }
         Some(id)
+    }
+
+    /// A thread that ended before its process, if its number was not given to another since.
+    fn gone(&self, tid: u32) -> Option<(u32, ProcId, u64)> {
+        self.gone.iter().rev().copied().find(|&(gone, ..)| gone == tid)
     }
 
     fn insert(&mut self, tgid: u32, comm: Comm) -> ProcId {
@@ -288,6 +298,10 @@ impl Table {
         let known = self.by_tid(target).or_else(|| self.by_tid(signal.target_tid));
         let id = known.unwrap_or_else(|| self.insert(target, signal.target_comm.unwrap_or_default()));
         let sender_ended = || {
+            if current.is_some_and(|current| self.gone(current.tid).is_some_and(|(.., t_ns)| t_ns <= at.t_ns))
+            {
+                return true;
+            }
             let ending = sender.and_then(|id| self.get(id)).and_then(|process| process.ending);
             ending.is_some_and(|ending| ending.at.t_ns <= at.t_ns)
         };

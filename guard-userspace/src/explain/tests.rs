@@ -3,7 +3,7 @@
 mod own_doing;
 mod tracers;
 
-use crate::model::event::{Call, SignalResult};
+use crate::model::event::{Call, Current, Exit, Fact, Fork, SignalResult};
 use crate::model::report::{Confidence, Death, Kind, Mechanism, Role};
 use crate::model::signal::{Signo, code};
 
@@ -392,4 +392,27 @@ fn a_parent_that_ends_itself_by_kill_did_not_kill_its_child() {
     let death = scenario.dies(100, Signo::TERM).death(100);
     assert_eq!(death.cause.kind, Kind::ParentDeathSignal, "{}", death.summary);
     assert_eq!(death.root_cause.map(|cause| cause.action), Some("sent SIGKILL to itself".to_owned()));
+}
+
+#[test]
+fn a_thread_that_ended_sends_nothing_more_though_its_process_lives() {
+    let mut scenario = vite();
+    let fork = Fork {
+        child_tid: 105,
+        child_tgid: 100,
+        clone_flags: 0,
+        ppid: None,
+        ns_tgid: None,
+        start_boottime_ns: None,
+    };
+    let node = scenario.current(100);
+    scenario.push(Some(node), Fact::Fork(fork));
+    scenario.spawn(100, 200, &["/usr/bin/esbuild"]);
+    // Nothing but the order of events says that the thread is gone.
+    let thread = Current { tid: 105, exiting: None, ..node };
+    scenario.push(Some(thread), Fact::Exit(Exit::default()));
+    scenario.signal(thread, 200, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, None);
+    let death = scenario.dies(200, Signo::TERM).death(200);
+    assert_cause(&death, Kind::ParentDeathSignal, Mechanism::Kernel, Confidence::Certain);
+    assert_eq!(death.cause.detail.as_deref(), Some("parent_thread_exit"));
 }

@@ -1,6 +1,6 @@
 //! Incidents of several steps: who decided, what followed, what else died, and what lived on.
 
-use killtrace::model::report::{Kind, Mechanism, Role};
+use killtrace::model::report::{Confidence, Kind, Mechanism, Role};
 
 use super::Family;
 use crate::Case;
@@ -338,7 +338,7 @@ fn group_fell(stage: &mut Stage) {
         .died(three, Some(statuses[2]), Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .killer(&killer)
-        .chain(&["sent SIGKILL to kz-two", "to its whole process group", "had asked for SIGTERM"]);
+        .chain(&["sent SIGKILL to kz-two", "had asked for SIGTERM"]);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -346,8 +346,8 @@ fn group_fell(stage: &mut Stage) {
         .killer(&killer)
         .also_died(one, None)
         .also_died(two, None)
-        .chain(&["sent SIGKILL to kz-victim", "to its whole process group (2 processes more)"])
-        .summary(&["kz-killer", "sent SIGKILL to its whole process group"]);
+        .without_btf(Kind::KilledByProcess, Confidence::Certain)
+        .chain(&["kz-killer", "sent SIGKILL to kz-victim", "was killed by SIGKILL"]);
 }
 
 /// What `EADDRINUSE` is about, next time.

@@ -232,6 +232,7 @@ fn all_threads_exit(stage: &mut Stage) {
     stage
         .died(victim.pid, Some(status), Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
+        .without_btf(Kind::ParentDeathSignal, Confidence::Likely)
         .killer(&killer)
         .innocent(parent.pid())
         .chain(&["sent SIGTERM to kz-parent", "had asked for SIGTERM", "was killed by SIGTERM"]);

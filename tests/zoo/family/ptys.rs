@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering, fence};
 
 use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::{Pid, getpid, setpgid, setsid};
 
 use crate::acts::{self, Act, Args, check};
@@ -87,7 +88,10 @@ fn start_on_pty(program: &str) {
 /// `job:NAME:ACT+ACT`: a child in a process group of its own, in the foreground of the terminal or not.
 fn job(program: &str, in_front: bool) {
     let mut command = acts::other(program);
+    // The handler that passes signals on must know the job, however fast they come.
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).expect("a set");
     let prepare = move || {
+        mask.thread_set_mask()?;
         setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
         if in_front {
             foreground(getpid())?;
@@ -97,6 +101,7 @@ fn job(program: &str, in_front: bool) {
     // SAFETY: only system calls between fork and exec.
     unsafe { command.pre_exec(prepare) };
     JOB.store(start(command), Ordering::Relaxed);
+    mask.thread_set_mask().expect("a set");
 }
 
 fn start(mut command: Command) -> i32 {

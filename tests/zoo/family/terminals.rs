@@ -260,7 +260,7 @@ fn forked(stage: &mut Stage) {
         .by_signal(libc::SIGHUP)
         .killer(&killer)
         // Whether it leads a session is not seen there, and /proc is read too early.
-        .without_btf(Kind::OrphanedProcessGroup, Confidence::Likely)
+        .without_btf(Kind::TtyHangup, Confidence::Likely)
         .chain(&["sent SIGKILL to kz-victim", "hung up", "was killed by SIGHUP"]);
 }
 
@@ -385,8 +385,8 @@ fn hung_up_by(stage: &mut Stage, act: &str) {
         .killer(&culprit)
         .innocent(wrapper.pid())
         .without_btf(Kind::TtyHangup, Confidence::Certain)
-        .chain(&["kz-culprit", "hung up the terminal", "was killed by SIGHUP"])
-        .summary(&["its terminal was hung up by kz-culprit"]);
+        .chain(&["kz-culprit", "the terminal", "was killed by SIGHUP"])
+        .summary(&["its terminal was", "by kz-culprit"]);
 }
 
 fn tiocvhangup(stage: &mut Stage) {
@@ -411,7 +411,8 @@ fn vhangup(stage: &mut Stage) {
         .mechanism(Mechanism::TtyIoctl)
         .killer(&culprit)
         .innocent(wrapper.pid())
-        .chain(&["kz-culprit", "hung up the terminal", "was killed by SIGHUP"]);
+        .without_btf(Kind::TtyHangup, Confidence::Certain)
+        .chain(&["kz-culprit", "the terminal", "was killed by SIGHUP"]);
 }
 
 fn gives_up(stage: &mut Stage) {
@@ -617,6 +618,7 @@ fn tiocsti(stage: &mut Stage) {
         .mechanism(Mechanism::TtyIoctl)
         .killer(&culprit)
         .innocent(wrapper.pid())
+        .without_btf(Kind::TtyKeyboard, Confidence::Likely)
         .chain(&["kz-culprit", "typed into the terminal", "was killed by SIGINT"])
         .summary(&["kz-culprit", "put Ctrl-C into its terminal"]);
 }
@@ -631,5 +633,6 @@ fn tiocsig(stage: &mut Stage) {
         .by_signal(libc::SIGINT)
         .mechanism(Mechanism::TtyIoctl)
         .killer(wrapper.who())
+        .without_btf(Kind::TtyKeyboard, Confidence::Likely)
         .chain(&["kz-wrapper", "terminal", "was killed by SIGINT"]);
 }

@@ -49,12 +49,12 @@ pub(super) fn from_dying(case: &Case<'_>) -> Option<Hangup> {
 }
 
 /// SIGCONT came with the SIGHUP, next, from the same task.
-fn continued(victim: &Process, hangup: &SignalRun) -> bool {
+pub(super) fn continued(victim: &Process, hangup: &SignalRun) -> bool {
     const TOGETHER_NS: u64 = 5_000_000;
     let mut after = victim.history.runs.iter().skip_while(|run| run.first.id != hangup.first.id).skip(1);
     after.find(|run| run.current_tid == hangup.current_tid).is_some_and(|run| {
         run.signo == Signo::CONT
-            && run.code == code::SI_KERNEL
+            && run.code == hangup.code
             && run.first.t_ns.abs_diff(hangup.last.t_ns) < TOGETHER_NS
     })
 }

@@ -24,6 +24,13 @@ impl Cause for TtyKeyboard {
             let killer = blow.current.map(|process| process.id);
             return Some(Finding { killer, ..finding.mechanism(Mechanism::TtyIoctl) });
         }
-        Some(finding)
+        // A key is taken by a worker of the kernel, so a process that is `current` asked for it by ioctl.
+        let asked = blow.in_kill().is_none().then(|| blow.other()).flatten();
+        Some(match asked {
+            Some(killer) => {
+                Finding { killer: Some(killer), ..finding.mechanism(Mechanism::TtyIoctl) }.likely()
+            }
+            None => finding,
+        })
     }
 }

@@ -11,6 +11,7 @@ use crate::explain::process::{EndedBy, Ending, Mark, ProcId, Process};
 impl Table {
     pub(super) fn fork(&mut self, at: Mark, current: Option<Current>, fork: &Fork) -> Change {
         let creator = current.and_then(|current| self.current(current));
+        self.gone.retain(|&(tid, ..)| tid != fork.child_tid);
         if fork.child_tgid != fork.child_tid {
             // A thread.
             if let Some(id) = self.by_tid(fork.child_tgid) {
@@ -172,6 +173,10 @@ impl Table {
             if current.tid != tgid {
                 self.by_tid.remove(&current.tid);
             }
+            if self.gone.len() == Self::GONE {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((current.tid, id, at.t_ns));
             return Change::Nothing;
         }
         process.ppid = exit.ppid.or(process.ppid);
