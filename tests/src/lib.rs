@@ -19,6 +19,6 @@ pub use needs::{live, skip};
 pub use procs::{children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent};
 pub use sandbox::Sandbox;
 pub use terminal::Terminal;
-pub use under_test::{Outcome, Watch, ancestry};
+pub use under_test::{Outcome, Watch, ancestry, killtrace_path};
 pub use victim::{Truth, Victim, strike, strike_thread, striker_path, victim_path};
 pub use vite::Vite;

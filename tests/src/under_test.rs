@@ -21,7 +21,11 @@ use crate::sandbox::die_with_this_thread;
 const SCHEMA: &str = include_str!("../../docs/schema/report-1.json");
 
 /// The killtrace to test: `KILLTRACE_BIN`, or what cargo builds now.
-fn binary() -> &'static Path {
+///
+/// # Panics
+/// When cargo cannot build it.
+#[must_use]
+pub fn killtrace_path() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| std::env::var_os("KILLTRACE_BIN").map_or_else(build, PathBuf::from))
 }
@@ -70,7 +74,7 @@ impl Watch {
         let file = |name: &str| {
             File::create(dir.path().join(name)).expect("cannot write to the temporary directory")
         };
-        let mut command = Command::new(binary());
+        let mut command = Command::new(killtrace_path());
         command.arg("watch").args(selectors);
         command.arg("-o").arg(dir.path().join("report.json"));
         command.arg("--events").arg(dir.path().join("events.jsonl"));
@@ -211,7 +215,8 @@ impl Outcome {
     }
 
     fn check_replay(&self, recording: &Path, live: &str) {
-        let output = Command::new(binary()).arg("report").arg(recording).args(["--format", "json"]).output();
+        let output =
+            Command::new(killtrace_path()).arg("report").arg(recording).args(["--format", "json"]).output();
         let output = output.expect("cannot run killtrace");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "killtrace report: {}\n{stderr}", output.status);

@@ -23,7 +23,11 @@ pub struct Listed {
 }
 
 /// The zoo to run: `ZOO_BIN`, or the one built with this test.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// When this program is no test.
+#[must_use]
+pub fn zoo_path() -> PathBuf {
     std::env::var_os("ZOO_BIN").map_or_else(
         || {
             let test = std::env::current_exe().expect("a running program has a path");
@@ -39,7 +43,7 @@ fn binary() -> PathBuf {
 /// When the zoo cannot be run.
 #[must_use]
 pub fn listed() -> Vec<Listed> {
-    let output = Command::new(binary()).arg("list").output().expect("cannot run the zoo; is it built?");
+    let output = Command::new(zoo_path()).arg("list").output().expect("cannot run the zoo; is it built?");
     assert!(output.status.success(), "zoo list: {}", output.status);
     let text = String::from_utf8(output.stdout).expect("the zoo writes UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("a case is JSON")).collect()
@@ -60,7 +64,7 @@ impl Director {
     /// When it cannot be started.
     #[must_use]
     pub fn start(case: &str, curtain: bool) -> Self {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(zoo_path());
         command.args(["run", "--hold"]).args(curtain.then_some("--curtain")).arg(case);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         die_with_this_thread(&mut command);

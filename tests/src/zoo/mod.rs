@@ -8,5 +8,5 @@ mod director;
 mod truth;
 
 pub use check::{answer, check};
-pub use director::{Director, Listed, listed};
+pub use director::{Director, Listed, listed, zoo_path};
 pub use truth::{Expected, Memory, Survivor, Truth, Who};
