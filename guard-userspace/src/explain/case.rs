@@ -196,17 +196,22 @@ impl<'a> Case<'a> {
     }
 
     /// The fault whose handler could not even be entered: for want of a stack the kernel raises SIGSEGV once more, from
-    /// itself (kernel/signal.c, `signal_setup_done`).
+    /// itself (kernel/signal.c, `signal_setup_done`), and the registers are still those of the fault. Where they cannot
+    /// be read, the next moment has to do.
     fn fault_without_handler(&self, run: &SignalRun) -> Option<&'a SignalRun> {
         const AT_ONCE_NS: u64 = 1_000_000;
         if !self.own(run) || !run.is(Signo::SEGV, code::SI_KERNEL, false) {
             return None;
         }
+        let not_entered = |fault: &SignalRun| match (fault.syscall, run.syscall) {
+            (Some(before), Some(now)) => before == now,
+            _ => run.first.t_ns.saturating_sub(fault.last.t_ns) < AT_ONCE_NS,
+        };
         self.victim.history.runs.iter().rev().find(|earlier| {
             self.is_own_fault(earlier)
                 && earlier.target_tid == run.target_tid
-                && run.first.t_ns.saturating_sub(earlier.last.t_ns) < AT_ONCE_NS
                 && earlier.first.t_ns < run.first.t_ns
+                && not_entered(earlier)
         })
     }
 

@@ -105,7 +105,7 @@ impl Explainer {
     #[must_use]
     pub fn new(header: Header, selectors: Selectors) -> Self {
         Self {
-            table: Table::new(header.own_tgid),
+            table: Table::new(&header),
             header,
             selectors,
             acts: Acts::default(),

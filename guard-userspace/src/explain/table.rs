@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
+use crate::model::Header;
 use crate::model::event::{Current, Event, Fact, Signal};
 use crate::model::signal::{Signo, code};
 use crate::model::text::Comm;
@@ -29,6 +30,7 @@ pub struct Table {
     next: u64,
     /// killtrace's own pid.
     own_tgid: u32,
+    x86: bool,
     /// Names of users; `None` for those that have none.
     users: HashMap<u32, Option<Rc<str>>>,
 }
@@ -120,10 +122,16 @@ impl Table {
         found.into_iter().collect()
     }
 
-    /// A table of the machine that the killtrace with this pid watches.
+    /// A table of the machine that a stream of events begins with.
     #[must_use]
-    pub fn new(own_tgid: u32) -> Self {
-        Self { own_tgid, ..Self::default() }
+    pub fn new(header: &Header) -> Self {
+        Self { own_tgid: header.own_tgid, x86: header.host.arch.starts_with("x86"), ..Self::default() }
+    }
+
+    /// The machine is an x86: only there does the kernel answer a fault with SI_KERNEL.
+    #[must_use]
+    pub fn is_x86(&self) -> bool {
+        self.x86
     }
 
     /// The killtrace that watches. What `killtrace run` was asked to start, it did not decide.

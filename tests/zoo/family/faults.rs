@@ -151,8 +151,9 @@ fn bad_frame(stage: &mut Stage) {
     let mut victim = stage.victim(&["ready", "obey"]);
     stage.curtain();
     victim.order("fault:sigreturn");
-    // arm64 says of it what it says of any address (arch/arm64/kernel/traps.c, `arm64_notify_segfault`).
-    let detail = if cfg!(target_arch = "aarch64") { "SEGV_MAPERR" } else { "signal_frame" };
+    // arm64 says of it what it says of any address that has memory above it (arch/arm64/kernel/traps.c,
+    // `arm64_notify_segfault`).
+    let detail = if cfg!(target_arch = "aarch64") { "SEGV_ACCERR" } else { "signal_frame" };
     stage
         .death_of(&mut victim, Kind::Crashed)
         .by_signal(libc::SIGSEGV)

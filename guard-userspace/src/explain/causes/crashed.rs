@@ -31,7 +31,7 @@ impl Cause for Crashed {
         if blow.run.is(Signo::SEGV, code::SI_KERNEL, false) {
             return Some(match blow.call() {
                 // arch/x86/kernel/traps.c, `exc_general_protection`.
-                Some(Call::None) => finding.detail("general_protection"),
+                Some(Call::None) if case.table.is_x86() => finding.detail("general_protection"),
                 // Its tracer may have sent it on, as the debugger cause knows.
                 Some(_) if case.stopped_before(blow.run.first.t_ns) => return None,
                 // `sigreturn` with a frame that is none, or no room for a handler's frame (`force_sigsegv`).
