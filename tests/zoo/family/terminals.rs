@@ -332,6 +332,7 @@ fn passed_on_killed(stage: &mut Stage) {
     stage
         .died(victim.pid, Some(status), Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
+        .without_btf(Kind::TtyHangup, Confidence::Likely)
         .killer(&killer)
         .innocent(leader.pid)
         .innocent(wrapper.pid())
