@@ -136,13 +136,15 @@ fn a_kill_from_itself_is_a_limit_only_where_there_is_one() {
 
 #[test]
 fn a_kernels_segv_is_told_by_where_it_came_from() {
-    for (call, kind, confidence, detail) in [
-        (Some(Call::None), Kind::Crashed, Confidence::Certain, Some("general_protection")),
-        (Some(Call::Other), Kind::Crashed, Confidence::Certain, Some("signal_frame")),
-        (Some(Call::Execve), Kind::ExecFailed, Confidence::Certain, None),
-        (None, Kind::Crashed, Confidence::Likely, None),
+    for (arch, call, kind, confidence, detail) in [
+        ("x86_64", Some(Call::None), Kind::Crashed, Confidence::Certain, Some("general_protection")),
+        ("aarch64", Some(Call::None), Kind::Crashed, Confidence::Certain, Some("signal_frame")),
+        ("x86_64", Some(Call::Other), Kind::Crashed, Confidence::Certain, Some("signal_frame")),
+        ("x86_64", Some(Call::Execve), Kind::ExecFailed, Confidence::Certain, None),
+        ("x86_64", None, Kind::Crashed, Confidence::Likely, None),
     ] {
         let mut scenario = program();
+        arch.clone_into(&mut scenario.header.host.arch);
         own(&mut scenario, Signo::SEGV, code::SI_KERNEL, false, call);
         assert_cause(&scenario.dies(100, Signo::SEGV).death(100), kind, confidence, detail);
     }
