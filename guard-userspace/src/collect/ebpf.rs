@@ -186,12 +186,16 @@ impl Source for EbpfSource {
 
 /// Reads the arguments of a program that has just started from /proc, where the kernel side could not.
 ///
-/// May be too late, or see what the program has written over them since.
+/// May be too late, or see what the program has written over them since. By then the pid may be another's, which
+/// has another name.
 fn read_args_if_missing(event: &mut Event) {
     let (Fact::Exec(exec), Some(current)) = (&mut event.fact, event.current) else { return };
     if exec.args.is_none() {
-        let path = format!("/proc/{}/cmdline", current.tgid.unwrap_or(current.tid));
-        exec.args =
-            std::fs::read(path).ok().filter(|bytes| !bytes.is_empty()).map(|bytes| split_args(&bytes));
+        let pid = current.tgid.unwrap_or(current.tid);
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).ok();
+        let args = read("cmdline").filter(|bytes| !bytes.is_empty()).map(|bytes| split_args(&bytes));
+        let name = read("comm");
+        let name = name.as_deref().map(<[u8]>::trim_ascii_end);
+        exec.args = args.filter(|_| current.comm.is_none_or(|comm| name == Some(comm.bytes())));
     }
 }

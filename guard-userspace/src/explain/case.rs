@@ -271,6 +271,17 @@ impl<'a> Case<'a> {
         Some(Decisive { run, graceful: true, confidence, reraised: None })
     }
 
+    /// A request to stop, shortly before the end, that no handler took.
+    #[must_use]
+    pub fn untaken_request(&self) -> Option<&'a SignalRun> {
+        let end = self.ending.at.t_ns;
+        let recent = |run: &SignalRun| {
+            stop_window(run.signo).is_some_and(|window| end.saturating_sub(run.first.t_ns) < window)
+        };
+        let mut runs = self.victim.history.runs.iter();
+        runs.find(|run| recent(run) && run.result.queued() && !run.all_handled() && !self.own(run))
+    }
+
     /// A handler took a request to stop that nobody was seen to make, and the process left by its own act.
     #[must_use]
     pub fn unexplained(&self) -> Option<&'a Handled> {

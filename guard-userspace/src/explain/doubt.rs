@@ -28,6 +28,7 @@ impl Doubt<'_> {
             self.began_late(case, finding),
             self.passed_on(case, finding),
             traced(case, finding),
+            perhaps_taken(case, finding),
         ];
         for gap in holes.into_iter().flatten() {
             finding.confidence = finding.confidence.min(Confidence::Likely);
@@ -106,6 +107,16 @@ fn traced(case: &Case<'_>, finding: &Finding) -> Option<String> {
     let signo = case.asked_through_tracer().filter(|_| finding.kind == Kind::Exited)?;
     let tracer = case.tracer().map_or_else(|| "a process".to_owned(), Process::label);
     Some(format!("it was traced by {tracer}, which decides whether a {signo} gets to it"))
+}
+
+/// It was asked to stop, no handler took that, and what waited at its end could not be read: it may have waited for
+/// the signal itself, and complied.
+fn perhaps_taken(case: &Case<'_>, finding: &Finding) -> Option<String> {
+    if finding.kind != Kind::Exited || case.ending.exit.pending.is_some() {
+        return None;
+    }
+    let run = case.untaken_request()?;
+    Some(format!("it was sent {}, and whether it took that could not be seen", run.signo))
 }
 
 /// It had handlers, when watching began, for requests to stop or for this signal, or could wait for them.
