@@ -1,6 +1,6 @@
 //! Another process sends the signal: every system call that can, and every signal that looks like something else.
 
-use killtrace::model::report::{Kind, Mechanism};
+use killtrace::model::report::{Confidence, Kind, Mechanism};
 
 use super::Family;
 use crate::Case;
@@ -82,6 +82,18 @@ pub(crate) const KILLS: Family = Family {
             by(stage, "tgkill:PID,PID,PIPE", libc::SIGPIPE, Mechanism::Tgkill);
         })
         .late(),
+        Case::new("forgetmr", "a sigqueue that says it is a timer's is none", |stage| forged(stage, -2))
+            .late(),
+        Case::new("forgemq", "a sigqueue that says it is a message queue's is none", |stage| {
+            forged(stage, -3);
+        })
+        .late(),
+        Case::new("forgesio", "a sigqueue that says it is a notification's is none", |stage| {
+            forged(stage, -5);
+        })
+        .late(),
+        Case::new("forgeany", "a sigqueue with a code that means nothing", |stage| forged(stage, -1000))
+            .late(),
         Case::new("eperm", "whoever may not send signals, and signal 0, leave nothing", eperm).late(),
     ],
     acts: &[
@@ -133,6 +145,29 @@ fn by(stage: &mut Stage, act: &str, signo: i32, mechanism: Mechanism) {
         .actor(&killer)
         .chain(&[&format!("sent {signal} to kz-victim"), &format!("was killed by {signal}")])
         .summary(&[&format!("{signal} from kz-killer (pid {})", killer.pid)]);
+}
+
+/// sigqueue lets its caller choose any code below zero (kernel/signal.c, `do_rt_sigqueueinfo`).
+fn forged(stage: &mut Stage, code: i32) {
+    let mut victim = stage.victim(&["ready", "pause"]);
+    stage.curtain();
+    let killer = stage.perform("kz-killer", &[&format!("sigqueue:{},TERM,{code}", victim.pid())]);
+    stage
+        .death_of(&mut victim, Kind::KilledByProcess)
+        .by_signal(libc::SIGTERM)
+        .mechanism(Mechanism::Sigqueue)
+        .killer(&killer)
+        .actor(&killer)
+        .summary(&["SIGTERM from kz-killer"])
+        // Only the system call betrays it.
+        .without_btf(
+            match code {
+                -2 => Kind::Timer,
+                -3 | -5 => Kind::AsyncNotification,
+                _ => Kind::Unknown,
+            },
+            if code == -1000 { Confidence::Unknown } else { Confidence::Likely },
+        );
 }
 
 fn group(stage: &mut Stage) {
