@@ -46,18 +46,20 @@ pub(crate) struct Programs {
     killtrace: PathBuf,
     victim: PathBuf,
     striker: PathBuf,
+    /// For `killtrace watch --backend`.
+    backend: String,
 }
 
 /// Measures everything and prints a table.
 ///
 /// # Errors
 /// When something cannot be measured, or misses its bar.
-pub(crate) fn run(built: bool) -> Result<()> {
-    let programs = build()?;
+pub(crate) fn run(backend: &str, built: bool) -> Result<()> {
+    let programs = build(backend)?;
     if !is_root()? && !built {
         // Built as the user, measured as root, so that no file in target/ is root's.
         let xtask = std::env::current_exe().context("cannot find this program")?;
-        return run_to_end(as_root(xtask)?.args(["bench", "--built"]));
+        return run_to_end(as_root(xtask)?.args(["bench", "--built", "--backend", backend]));
     }
     let mut rows = Vec::new();
     println!("Measuring the start...");
@@ -84,7 +86,7 @@ fn print(rows: &[Row]) {
     }
 }
 
-fn build() -> Result<Programs> {
+fn build(backend: &str) -> Result<Programs> {
     let mut command = cargo();
     command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
     command.args(["--package", "guard-userspace", "--package", "killtrace-tests", "--bins"]);
@@ -99,7 +101,7 @@ fn build() -> Result<Programs> {
     let killtrace = find("killtrace").context("cargo built no killtrace")?;
     let victim = find("victim").context("cargo built no victim")?;
     let striker = find("striker").context("cargo built no striker")?;
-    Ok(Programs { killtrace, victim, striker })
+    Ok(Programs { killtrace, victim, striker, backend: backend.to_owned() })
 }
 
 impl Programs {

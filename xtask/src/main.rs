@@ -75,6 +75,9 @@ enum Task {
     },
     /// Measure killtrace on this machine: start, verdict, load, idle
     Bench {
+        /// How killtrace listens: auto, ebpf, perf
+        #[arg(long, default_value = "auto")]
+        backend: String,
         /// The programs are built already (how it calls itself as root)
         #[arg(long, hide = true)]
         built: bool,
@@ -92,7 +95,7 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::VmTest(options) => vm::run(&options),
         Task::Fuzz { target, seconds, seed } => fuzz::fuzz(target.as_deref(), seconds, seed),
-        Task::Bench { built } => bench::run(built),
+        Task::Bench { backend, built } => bench::run(&backend, built),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

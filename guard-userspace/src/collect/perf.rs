@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use guard_ebpf::{PROBES, Probe};
+use guard_ebpf::{EXEC_DATA_LEN, PROBES, Probe};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::time::TimeSpec;
@@ -201,6 +201,7 @@ impl PerfSource {
             let tgid = current.tgid.unwrap_or(current.tid);
             if !replaced.contains(&tgid) {
                 (exec.args, current.uid) = self.procfs.started(tgid);
+                exec.args_truncated = exec.args.as_mut().is_some_and(cut);
                 replaced.push(tgid);
             }
         }
@@ -333,6 +334,29 @@ const NO_STRUCTURES: &str = "the perf backend cannot read the kernel's structure
                              come from SIGCHLD and taskstats, arguments and users from /proc, and a sender's system \
                              call is not known";
 
+/// Keeps no more of the arguments than the eBPF programs would. True when there was more.
+fn cut(args: &mut Vec<String>) -> bool {
+    let mut room = EXEC_DATA_LEN;
+    // Each with the byte that ends it.
+    let fits = args.iter().take_while(|arg| {
+        let fits = arg.len() < room;
+        room = room.saturating_sub(arg.len() + 1);
+        fits
+    });
+    let fitting = fits.count();
+    if fitting == args.len() {
+        return false;
+    }
+    let used: usize = args.iter().take(fitting).map(|arg| arg.len() + 1).sum();
+    args.truncate(fitting + 1);
+    if let Some(last) = args.last_mut() {
+        let room = EXEC_DATA_LEN.saturating_sub(used);
+        let end = (0..=room).rev().find(|&end| last.is_char_boundary(end)).unwrap_or(0);
+        last.truncate(end);
+    }
+    true
+}
+
 /// From the clock of the records to that of events.
 #[derive(Debug, Default)]
 struct Clock {
@@ -381,4 +405,33 @@ fn allow_descriptors(events: usize) {
 
 fn listen(source: io::Error) -> CollectError {
     CollectError::Listen { what: "the kernel's tracepoints (perf_event_open)", source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_without_end_are_cut_and_say_so() {
+        let mut args = vec!["node".to_owned(), "x".repeat(10)];
+        assert!(!cut(&mut args));
+        assert_eq!(args.len(), 2);
+        let mut args = vec!["node".to_owned(), "é".repeat(EXEC_DATA_LEN), "more".to_owned()];
+        assert!(cut(&mut args));
+        assert_eq!((args.len(), args[1].len()), (2, EXEC_DATA_LEN - 6));
+        let mut args = vec![String::new(); EXEC_DATA_LEN + 9];
+        assert!(cut(&mut args));
+        assert_eq!(args.len(), EXEC_DATA_LEN + 1);
+    }
+
+    #[test]
+    fn a_suspension_shifts_what_comes_after_it() {
+        let mut clock = Clock { offset_ns: -7_000_000_000 };
+        let mono_ns = clock.read();
+        let now_ns = host::boottime_ns();
+        assert!(now_ns.abs_diff(clock.boottime_ns(mono_ns)) < 1_000_000_000);
+        let offset_ns = clock.offset_ns;
+        clock.read();
+        assert_eq!(clock.offset_ns, offset_ns, "nothing moves while nobody sleeps");
+    }
 }

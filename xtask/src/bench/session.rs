@@ -25,7 +25,7 @@ impl Session {
     pub(super) fn start(programs: &Programs, selector: &[&str]) -> Result<Self> {
         let report = tempfile::NamedTempFile::new().context("cannot make a temporary file")?.into_temp_path();
         let mut command = Command::new(&programs.killtrace);
-        command.arg("watch").args(selector).arg("-o").arg(&report);
+        command.args(["watch", "--backend", &programs.backend]).args(selector).arg("-o").arg(&report);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
         let mut child = command.spawn().context("cannot run killtrace")?;
