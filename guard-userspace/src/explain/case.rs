@@ -365,12 +365,23 @@ impl<'a> Case<'a> {
             && run.first.t_ns <= born.t_ns
     }
 
+    /// Magic SysRq f had the OOM killer choose it (drivers/tty/sysrq.c, `moom_callback`): from a worker of the
+    /// kernel, and the kernel log says so about then.
+    #[must_use]
+    pub fn chosen_by_sysrq(&self) -> bool {
+        const ABOUT_THEN_NS: u64 = 1_000_000_000;
+        let Some(blow) = self.blow().filter(|blow| blow.kernel_thread) else { return false };
+        let asked = self.table.manual_oom_ns;
+        self.victim.history.oom.is_some()
+            && asked.is_some_and(|t_ns| t_ns.abs_diff(blow.run.last.t_ns) < ABOUT_THEN_NS)
+    }
+
     /// reboot(2) in a PID namespace kills its init (kernel/reboot.c, `reboot_pid_ns`): nobody else sends the
     /// kernel's SIGKILL to one thread, but a dying tracer.
     #[must_use]
     pub fn is_reboot(&self, run: &SignalRun) -> bool {
         let bits = run.is(Signo::KILL, code::SI_KERNEL, false) && !run.current_exiting && !self.own(run);
-        bits && run.syscall.map_or(self.victim.ns_tgid == Some(1), |syscall| syscall.call == Call::Reboot)
+        bits && run.syscall.is_none_or(|syscall| syscall.call == Call::Reboot)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::unit;
 use super::actors;
 use super::case::Case;
 use super::causes::{CAUSES, Finding};
-use super::oom_log::OomLog;
+use super::oom_log::OomLogs;
 use super::process::{ProcId, Process, SignalRun};
 use super::sentence;
 use super::story::{Story, Teller};
@@ -37,8 +37,8 @@ pub struct Scene<'a> {
     pub header: &'a Header,
     pub teller: Teller<'a>,
     pub surroundings: &'a Surroundings,
-    /// The kernel log's line for this victim's OOM kill.
-    pub oom_log: Option<&'a OomLog>,
+    /// What the kernel log says of OOM kills.
+    pub oom_logs: &'a OomLogs,
 }
 
 /// Answers for one death. `None` while the process lives.
@@ -307,11 +307,13 @@ fn oom(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Oom {
     let mark = story.finding.oom;
     let limited = limiting_cgroup(scene).filter(|memory| memory.limit_bytes.is_some());
     // Without the kernel log: a cgroup that has counted a kill under a limit that is used up.
-    let logged_scope = scene.oom_log.and_then(|log| log.scope);
+    // Of the one that was chosen: whoever shares its memory is not named.
+    let log = mark.and_then(|mark| scene.oom_logs.of(mark.victim.tid));
+    let logged_scope = log.and_then(|log| log.scope);
     let counted = scene.surroundings.cgroup_memory.iter().any(|memory| memory.oom_kills > Some(0));
     let scope = logged_scope.or(limited.filter(|memory| counted && full(memory)).map(|_| OomScope::Memcg));
     let memcg = scope == Some(OomScope::Memcg);
-    let logged = scene.oom_log.and_then(|log| log.cgroup.clone());
+    let logged = log.and_then(|log| log.cgroup.clone());
     let figures =
         scene.surroundings.cgroup_memory.iter().find(|memory| Some(&memory.path) == logged.as_ref());
     let figures = figures.or(limited).filter(|_| memcg);

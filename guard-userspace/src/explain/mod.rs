@@ -166,8 +166,8 @@ impl Explainer {
         let change = self.table.apply(event);
         self.react(event, change);
         match &event.fact {
-            Fact::Process(facts) => self.answered(facts.tgid),
-            Fact::ProcessGone { tgid } => self.answered(*tgid),
+            Fact::Process(facts) => self.answered(facts.tgid, facts.ppid),
+            Fact::ProcessGone { tgid } => self.answered(*tgid, None),
             _ => {}
         }
         self.settle(self.read_ns);
@@ -178,6 +178,10 @@ impl Explainer {
             Change::Born(id) => {
                 if let Some((child, tree)) = self.table.get(id).and_then(|child| Some((child, child.tree?))) {
                     self.timeline.fork(child, &self.table);
+                    // What its parent has not been read for, it has not inherited.
+                    if child.image.cgroups.as_ref().is_some_and(|cgroups| cgroups.moved.is_some()) {
+                        self.wants.push(Want::Process(child.tgid));
+                    }
                     self.adopt_descendants(id, tree);
                 }
             }

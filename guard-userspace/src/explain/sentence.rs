@@ -143,7 +143,9 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
             )
         }
         Kind::PidNamespaceTeardown => {
-            format!("{how} {origin}, the init of its PID namespace, ended and took all with it{why_origin}.")
+            format!(
+                "{how} {origin}, the init of its PID namespace, {ended} and took all with it{why_origin}."
+            )
         }
         Kind::Seccomp if finding.detail == Some("strict") => {
             format!(
@@ -178,9 +180,14 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
                 format!("{victim} was killed through ptrace by {}.", tracer.label())
             }
             _ => format!(
-                "{how} its tracer {origin} ended, and had asked for that (PTRACE_O_EXITKILL){why_origin}."
+                "{how} its tracer {origin} {ended}, and had asked for that (PTRACE_O_EXITKILL){why_origin}."
             ),
         },
+        Kind::Sysrq if finding.detail == Some("out_of_memory") => {
+            format!(
+                "{how} magic SysRq f had the kernel's OOM killer choose a process, whether memory was short or not."
+            )
+        }
         Kind::Sysrq => match story.killer(table) {
             Some(writer) => format!("{how} {} triggered magic SysRq.", writer.label()),
             None => format!("{how} magic SysRq was pressed, which kills nearly everything."),

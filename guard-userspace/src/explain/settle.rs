@@ -13,9 +13,19 @@ use super::{Explainer, Pending, Told};
 
 impl Explainer {
     /// Notes that the collector has answered for a process.
-    pub(super) fn answered(&mut self, tgid: u32) {
+    ///
+    /// A victim with much memory takes its time between the exit event and the end of its children's parentage
+    /// (kernel/exit.c, `exit_mm` comes before `exit_notify`): whoever still names it as parent is asked again.
+    pub(super) fn answered(&mut self, tgid: u32, ppid: Option<u32>) {
         for pending in &mut self.pending {
-            if let Some(awaited) = &mut pending.awaited {
+            let Some(awaited) = &mut pending.awaited else { continue };
+            let victim = self.table.get(pending.id).map(|victim| victim.tgid);
+            if !awaited.contains(&tgid) {
+                continue;
+            }
+            if ppid.is_some() && ppid == victim && self.now_ns < pending.last_chance_ns {
+                self.wants.push(Want::Survivors(vec![tgid]));
+            } else {
                 awaited.remove(&tgid);
             }
         }
@@ -58,12 +68,11 @@ impl Explainer {
 
     fn answer(&mut self, pending: &Pending) {
         let Some(victim) = self.table.get(pending.id) else { return };
-        let oom_log = victim.history.oom.and_then(|mark| self.oom_logs.of(mark.victim.tid));
         let scene = Scene {
             header: &self.header,
             teller: self.teller(),
             surroundings: &pending.surroundings,
-            oom_log,
+            oom_logs: &self.oom_logs,
         };
         let Some((death, story)) = death::answer(&scene, victim, self.next_death) else { return };
         self.show(&story);

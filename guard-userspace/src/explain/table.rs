@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::model::Header;
 use crate::model::event::{Current, Event, Fact, Signal};
+use crate::model::kernel_log;
 use crate::model::signal::{Signo, code};
 use crate::model::text::Comm;
 
@@ -31,6 +32,8 @@ pub struct Table {
     /// killtrace's own pid.
     own_tgid: u32,
     x86: bool,
+    /// When somebody last had the OOM killer run, by the kernel log.
+    pub(super) manual_oom_ns: Option<u64>,
     /// Names of users; `None` for those that have none.
     users: HashMap<u32, Option<Rc<str>>>,
 }
@@ -205,6 +208,10 @@ impl Table {
                 Change::Nothing
             }
             Fact::Process(facts) => self.facts(at, facts),
+            Fact::KernelLog { text } if kernel_log::manual_oom(text) => {
+                self.manual_oom_ns = Some(at.t_ns);
+                Change::Nothing
+            }
             Fact::User { uid, name } => {
                 self.users.insert(*uid, name.as_deref().map(Rc::from));
                 Change::Nothing

@@ -97,6 +97,13 @@ pub fn killed(text: &str) -> Option<Killed> {
     Some(Killed { pid: pid.parse().ok()?, task: task.to_owned(), memcg })
 }
 
+/// Magic SysRq f was pressed or written (drivers/tty/sysrq.c, `__handle_sysrq`): an OOM kill follows that nobody's
+/// lack of memory has asked for.
+#[must_use]
+pub fn manual_oom(text: &str) -> bool {
+    text.starts_with("sysrq: ") && text.contains("Manual OOM execution")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

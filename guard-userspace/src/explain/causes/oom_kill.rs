@@ -21,15 +21,21 @@ impl Cause for OomKill {
 
     fn examine(&self, case: &Case<'_>) -> Option<Finding> {
         let blow = case.blow()?;
-        if !blow.is(Signo::KILL, code::SI_KERNEL, true) {
+        if !blow.is(Signo::KILL, code::SI_KERNEL, true) || case.chosen_by_sysrq() {
             return None;
         }
         let own = case.victim.history.oom.filter(|mark| belongs(mark, blow.run));
-        let (mark, detail) = match own {
-            Some(mark) => (mark, None),
-            None => (shared_memory_mark(case, blow.run)?, Some("shared_memory")),
-        };
-        Some(Finding { oom: Some(mark), detail, ..Finding::kernel(Kind::OomKill) })
+        let finding = |mark| Finding { oom: Some(mark), ..Finding::kernel(Kind::OomKill) };
+        if let Some(mark) = own {
+            return Some(finding(mark));
+        }
+        if let Some(mark) = shared_memory_mark(case, blow.run) {
+            return Some(finding(mark).detail("shared_memory"));
+        }
+        // Whether it shared memory with the one that was chosen is not known if it was born before the watch.
+        let unborn = case.victim.born.is_none() && !blow.run.current_exiting && !blow.own;
+        let mark = marked_beside(case, blow.run).filter(|_| unborn)?;
+        Some(finding(mark).detail("shared_memory").likely())
     }
 
     fn ruled_out(&self, case: &Case<'_>) -> Option<String> {
@@ -41,6 +47,11 @@ impl Cause for OomKill {
             Some(_) => "the OOM killer marked it only when it was already dying".to_owned(),
         })
     }
+}
+
+/// The mark that the same task set on any process just then.
+pub(super) fn marked_beside(case: &Case<'_>, run: &SignalRun) -> Option<OomMark> {
+    case.table.iter().filter_map(|process| process.history.oom).find(|mark| belongs(mark, run))
 }
 
 fn belongs(mark: &OomMark, run: &SignalRun) -> bool {

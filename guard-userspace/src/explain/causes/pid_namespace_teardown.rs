@@ -1,6 +1,7 @@
 //! Its PID namespace's init died (kernel/pid_namespace.c, `zap_pid_ns_processes`), or reboot(2) was called in
 //! it ([`Case::is_reboot`]).
 
+use super::oom_kill::OomKill;
 use super::{Case, Cause, Finding};
 use crate::model::report::{Kind, Mechanism};
 use crate::model::signal::{Signo, code};
@@ -25,12 +26,11 @@ impl Cause for PidNamespaceTeardown {
             return None;
         }
         // With the OOM killer, `current` may be a dying task as well.
-        if case.victim.history.oom.is_some() {
+        if OomKill.examine(case).is_some() {
             return None;
         }
         let finding = Finding::kernel(Kind::PidNamespaceTeardown).because_of(Some(init.id));
-        let is_init = init.ns_tgid == Some(1);
-        let below = case.table.is_ancestor(init.id, case.victim.id) || case.victim.ns_tgid.is_some();
-        (is_init || below).then_some(if is_init { finding } else { finding.likely() })
+        // Nothing else makes these bits; who was init is not known of one that could not be read in time.
+        Some(if init.ns_tgid == Some(1) { finding } else { finding.likely() })
     }
 }

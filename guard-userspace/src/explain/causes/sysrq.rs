@@ -1,6 +1,8 @@
 //! Magic SysRq e and i (drivers/tty/sysrq.c, `send_sig_all`): SIGTERM or SIGKILL from the kernel to everybody but
-//! pid 1, by the writer of /proc/sysrq-trigger, or from the interrupt of a keyboard.
+//! pid 1, by the writer of /proc/sysrq-trigger, or from the interrupt of a keyboard. And f, which has the OOM killer
+//! take one ([`Case::chosen_by_sysrq`]).
 
+use super::oom_kill::marked_beside;
 use super::{Case, Cause, Finding};
 use crate::model::event::Call;
 use crate::model::report::{Kind, Mechanism};
@@ -20,13 +22,18 @@ impl Cause for Sysrq {
             return None;
         }
         let finding = Finding::kernel(Kind::Sysrq).mechanism(Mechanism::Sysrq);
+        if case.chosen_by_sysrq() {
+            let oom = case.victim.history.oom;
+            return Some(Finding { oom, ..finding.detail("out_of_memory") });
+        }
         let wrote = blow.in_call(&[Call::Write, Call::Writev]) == Some(true);
         // The kernel sends SIGTERM with SI_KERNEL to a process from nowhere else; SIGKILL it sends for many
         // reasons, and only the writer of the trigger names this one.
+        let oom = || marked_beside(case, blow.run).is_some();
         match (blow.run.signo, wrote) {
-            (_, true) if case.victim.history.oom.is_none() => {
-                Some(Finding { killer: blow.other(), ..finding })
-            }
+            (Signo::TERM, true) => Some(Finding { killer: blow.other(), ..finding }),
+            // A process reaches its CPU limit, or asks for the last memory, in a write as well.
+            (_, true) if !blow.own && !oom() => Some(Finding { killer: blow.other(), ..finding }),
             (Signo::TERM, false) => Some(finding.likely()),
             _ => None,
         }
