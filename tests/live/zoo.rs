@@ -15,6 +15,7 @@ use std::time::Duration;
 use killtrace_tests::zoo::{Director, Listed, Truth, check, listed};
 use killtrace_tests::{Watch, live};
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
 /// Plays one case, and compares.
 fn play(title: &str, case: &Listed, late: bool) -> Result<(), Failed> {
     let Some(_turn) = live() else { return Ok(()) };
+    if std::env::var_os("KILLTRACE_VM").is_some() {
+        survive_sysrq();
+    }
     let extra = std::env::var("KILLTRACE_ZOO_ARGS").unwrap_or_default();
     let selectors: Vec<&str> =
         case.watch.iter().map(String::as_str).chain(extra.split_whitespace()).collect();
@@ -64,6 +68,14 @@ fn play(title: &str, case: &Listed, late: bool) -> Result<(), Failed> {
     }
     let wrong = check(&truth, &outcome.report);
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+/// SysRq e sends SIGTERM to everybody. What is caught, unlike what is ignored, is not handed down to programs that
+/// this one starts.
+fn survive_sysrq() {
+    extern "C" fn nothing(_: nix::libc::c_int) {}
+    // SAFETY: the handler does nothing.
+    unsafe { signal(Signal::SIGTERM, SigHandler::Handler(nothing)) }.expect("it can be set");
 }
 
 fn keep(dir: &Path, recording: &str, truth: &Truth) {

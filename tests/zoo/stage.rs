@@ -1,8 +1,10 @@
 //! Where a case is played: its director starts processes, tells them what to do, and learns how they end.
 
+use std::any::Any;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use killtrace::model::event::WaitStatus;
@@ -21,6 +23,7 @@ pub(crate) struct Stage {
     curtain: bool,
     leftovers: Vec<u32>,
     kept: Vec<Actor>,
+    things: Vec<Rc<dyn Any>>,
 }
 
 /// A process of the case, a child of the director.
@@ -45,7 +48,20 @@ impl Stage {
     pub(crate) fn new(case: &str, curtain: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("kz-").tempdir().expect("no temporary directory");
         let truth = Truth { case: case.to_owned(), ..Truth::default() };
-        Self { dir, truth, late: curtain, curtain, leftovers: Vec::new(), kept: Vec::new() }
+        Self {
+            dir,
+            truth,
+            late: curtain,
+            curtain,
+            leftovers: Vec::new(),
+            kept: Vec::new(),
+            things: Vec::new(),
+        }
+    }
+
+    /// Keeps something until the report was written.
+    pub(crate) fn hold(&mut self, thing: Rc<dyn Any>) {
+        self.things.push(thing);
     }
 
     /// A place for files.
@@ -164,6 +180,12 @@ impl Stage {
         comm.trim_end().to_owned()
     }
 
+    /// The same for an actor and a descendant of its that dies with it.
+    pub(crate) fn reap_after(&mut self, actor: &mut Actor, pid: u32) -> (i32, i32) {
+        let status = actor.wait();
+        (status, self.reap(pid))
+    }
+
     /// Waits until a process is gone for everybody, zombies included.
     pub(crate) fn until_gone(&self, pid: u32) {
         eventually("a process to go", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
@@ -230,6 +252,8 @@ impl Drop for Stage {
                 unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
             }
         }
+        // What was made last may be inside what was made first.
+        while self.things.pop().is_some() {}
     }
 }
 
@@ -473,6 +497,13 @@ impl Person {
     fn expected(&self) -> Who {
         Who::Process { pid: self.pid, comm: self.comm.clone(), cmdline: self.cmdline.clone() }
     }
+}
+
+/// What would end or disturb everybody on the machine is done in a virtual one only, which says that it is one.
+pub(crate) fn vm_only() -> Option<String> {
+    std::env::var_os("KILLTRACE_VM")
+        .is_none()
+        .then(|| "only in a virtual machine (KILLTRACE_VM=1)".to_owned())
 }
 
 /// Waits until `look` finds something.

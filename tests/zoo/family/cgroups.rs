@@ -98,7 +98,7 @@ fn breed() -> ! {
 }
 
 /// A cgroup of the case's own. Nobody may be left in it when it is dropped.
-struct Group {
+pub(super) struct Group {
     dir: PathBuf,
     /// As /proc/PID/cgroup shows it.
     path: String,
@@ -116,6 +116,10 @@ impl Group {
         Self::new(&hierarchy("cgroup2", None).expect("checked"), name)
     }
 
+    pub(super) fn freezer_v1(name: &str) -> Self {
+        Self::new(&hierarchy("cgroup", Some("freezer")).expect("checked"), name)
+    }
+
     fn below(&self, name: &str) -> Self {
         let dir = self.dir.join(name);
         fs::create_dir(&dir).expect("root may make cgroups");
@@ -130,12 +134,12 @@ impl Group {
         fs::write(self.dir.join(name), text).expect("a cgroup's file");
     }
 
-    fn join(&self) -> String {
+    pub(super) fn join(&self) -> String {
         format!("join-cgroup:{}", self.dir.display())
     }
 
     /// Freezes all that is in it (v1), and waits until it is.
-    fn freeze_v1(&self) {
+    pub(super) fn freeze_v1(&self) {
         self.write("freezer.state", "FROZEN");
         let frozen =
             || fs::read_to_string(self.dir.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN");
@@ -196,7 +200,7 @@ fn with_file(file: &str, lack: &str) -> Option<String> {
     (!there).then(|| lack.to_owned())
 }
 
-fn freezer_v1() -> Option<String> {
+pub(super) fn freezer_v1() -> Option<String> {
     hierarchy("cgroup", Some("freezer")).is_none().then(|| "no v1 freezer hierarchy is mounted".to_owned())
 }
 
@@ -406,7 +410,7 @@ fn any_child() -> Option<(u32, i32)> {
 }
 
 fn frozen_v1(stage: &mut Stage) {
-    let group = Group::new(&hierarchy("cgroup", Some("freezer")).expect("checked"), "frozen");
+    let group = Group::freezer_v1("frozen");
     let mut victim = member(stage, &group);
     group.freeze_v1();
     stage.curtain();
@@ -425,7 +429,7 @@ fn frozen_v1(stage: &mut Stage) {
 /// The freezer marks its victims as if signals were pending, and SIGTERM only queues behind that (kernel/signal.c,
 /// `wants_signal`): SIGKILL overtakes it.
 fn frozen_v1_twice(stage: &mut Stage) {
-    let group = Group::new(&hierarchy("cgroup", Some("freezer")).expect("checked"), "frozen");
+    let group = Group::freezer_v1("frozen");
     let mut victim = member(stage, &group);
     group.freeze_v1();
     stage.curtain();
@@ -441,7 +445,7 @@ fn frozen_v1_twice(stage: &mut Stage) {
 }
 
 fn frozen_v1_term(stage: &mut Stage) {
-    let group = Group::new(&hierarchy("cgroup", Some("freezer")).expect("checked"), "frozen");
+    let group = Group::freezer_v1("frozen");
     let mut victim = member(stage, &group);
     group.freeze_v1();
     stage.curtain();

@@ -162,7 +162,7 @@ fn exit_kill(stage: &mut Stage) {
         .detail("exit_kill")
         .killer(&who)
         .chain(&["exited with code 0", "had been tracing kz-victim", "was killed by SIGKILL"])
-        .summary(&["its tracer kz-tracer", "ended"]);
+        .summary(&["its tracer kz-tracer", "exited with code 0"]);
 }
 
 fn exit_kill_by_a_kill(stage: &mut Stage) {

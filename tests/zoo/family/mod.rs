@@ -10,6 +10,8 @@ mod io;
 mod killers;
 mod kills;
 mod limits;
+mod machine;
+mod memory;
 mod namespaces;
 mod parents;
 mod ptys;
@@ -47,4 +49,6 @@ pub(crate) const ALL: &[&Family] = &[
     &sessions::SESSIONS,
     &parents::PARENTS,
     &chains::CHAINS,
+    &memory::MEMORY,
+    &machine::MACHINE,
 ];

@@ -42,7 +42,7 @@ pub(crate) const NAMESPACES: Family = Family {
 };
 
 /// Starts a member, which says its pid as the director knows it.
-const MEMBER: &str = "spawn:kz-victim:ready:me+pause";
+pub(super) const MEMBER: &str = "spawn:kz-victim:ready:me+pause";
 
 /// The pid that the /proc mounted here, the machine's, shows.
 fn here() -> u32 {
@@ -77,7 +77,7 @@ fn reboot_namespace(args: &Args<'_>) {
 }
 
 /// Starts an actor as the init of a new PID namespace; it stays the director's child.
-fn start_init(stage: &mut Stage, name: &str, acts: &[&str]) -> Actor {
+pub(super) fn start_init(stage: &mut Stage, name: &str, acts: &[&str]) -> Actor {
     let home = File::open("/proc/self/ns/pid").expect("/proc");
     unshare(CloneFlags::CLONE_NEWPID).expect("unshare");
     let actor = stage.start(name, acts);
@@ -110,6 +110,7 @@ fn init_killed(stage: &mut Stage) {
     assert_eq!(init.wait(), libc::SIGKILL);
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .mechanism(Mechanism::Kernel)
         .killer(&killer)
         .actor(&killer)
@@ -131,9 +132,10 @@ fn init_exits(stage: &mut Stage) {
     assert_eq!(init.wait(), 0);
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .killer(init.who())
         .chain(&["exited with code 0", "was init of the PID namespace", "was killed by SIGKILL"])
-        .summary(&["the init of its PID namespace, ended and took all with it."]);
+        .summary(&["the init of its PID namespace, exited with code 0 and took all with it."]);
 }
 
 fn init_aborts(stage: &mut Stage) {
@@ -145,9 +147,11 @@ fn init_aborts(stage: &mut Stage) {
     assert!([libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV].contains(&(status & 0x7f)), "{status:#x}");
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .no_killer()
-        .innocent(init.pid())
-        .chain(&["crashed", "was init of the PID namespace"]);
+        .actor(init.who())
+        .chain(&["crashed", "was init of the PID namespace"])
+        .summary(&["the init of its PID namespace, crashed with SIG"]);
 }
 
 fn init_stops(stage: &mut Stage) {
@@ -157,11 +161,12 @@ fn init_stops(stage: &mut Stage) {
     let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", init.pid())]);
     assert_eq!(init.wait(), 0);
     // That it stopped because it was asked to is most likely, and no more.
-    stage.died(member, None, Kind::PidNamespaceTeardown).likely().killer(&killer).chain(&[
-        "sent SIGTERM to kz-init",
-        "exited with code 0",
-        "was init of the PID namespace",
-    ]);
+    stage
+        .died(member, None, Kind::PidNamespaceTeardown)
+        .likely()
+        .killer(&killer)
+        .chain(&["sent SIGTERM to kz-init", "exited with code 0", "was init of the PID namespace"])
+        .summary(&["ended and took all with it, because kz-killer"]);
 }
 
 fn guest(stage: &mut Stage) {
@@ -172,6 +177,7 @@ fn guest(stage: &mut Stage) {
     let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", init.pid())]);
     stage
         .death_of(&mut victim, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .by_signal(libc::SIGKILL)
         .killer(&killer)
         .pid_in_namespace(inner)
@@ -187,7 +193,11 @@ fn orphan(stage: &mut Stage) {
     stage.curtain();
     let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", init.pid())]);
     assert_eq!(init.wait(), libc::SIGKILL);
-    stage.died(member, None, Kind::PidNamespaceTeardown).killer(&killer).innocent(init.pid());
+    stage
+        .died(member, None, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
+        .killer(&killer)
+        .innocent(init.pid());
 }
 
 fn many(stage: &mut Stage) {
@@ -196,7 +206,11 @@ fn many(stage: &mut Stage) {
     let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", init.pid())]);
     assert_eq!(init.wait(), libc::SIGKILL);
     for (member, other) in [(first, second), (second, third), (third, first)] {
-        stage.died(member, None, Kind::PidNamespaceTeardown).killer(&killer).also_died(other, None);
+        stage
+            .died(member, None, Kind::PidNamespaceTeardown)
+            .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
+            .killer(&killer)
+            .also_died(other, None);
     }
 }
 
@@ -221,6 +235,7 @@ fn nested(stage: &mut Stage) {
     assert_eq!(outer.wait(), libc::SIGKILL);
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .killer(&killer)
         .innocent(inner)
         .innocent(outer.pid())
@@ -236,6 +251,7 @@ fn inner(stage: &mut Stage) {
     assert!(alive(outer.pid()));
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .killer(&killer)
         .innocent(inner)
         .chain(&["sent SIGKILL to kz-inner", "was init of the PID namespace"]);
@@ -320,13 +336,13 @@ fn reboot(stage: &mut Stage) {
     member.wait();
     stage
         .death_of(&mut victim, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .by_signal(libc::SIGHUP)
         .mechanism(Mechanism::Reboot)
         .detail("namespace_reboot")
         .killer(member.who())
         .pid_in_namespace(1)
-        .summary(&["called reboot inside the PID namespace"])
-        .without_btf(Kind::Unknown, Confidence::Unknown);
+        .summary(&["called reboot inside the PID namespace"]);
 }
 
 fn halt(stage: &mut Stage) {
@@ -338,6 +354,7 @@ fn halt(stage: &mut Stage) {
     caller.wait();
     stage
         .death_of(&mut victim, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .by_signal(libc::SIGKILL)
         .mechanism(Mechanism::Kernel)
         .killer(caller.who())
@@ -357,6 +374,7 @@ fn docker_stop(stage: &mut Stage) {
     let who = shim.who().called("containerd-shim");
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
+        .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
         .killer(&who)
         .actor(&who)
         .role(Role::ContainerRuntime)
@@ -376,6 +394,6 @@ fn init_kills_all(stage: &mut Stage) {
             .mechanism(Mechanism::KillAll)
             .killer(init.who())
             .also_died(other, None)
-            .summary(&["to every process it could reach"]);
+            .without_btf(Kind::KilledByProcess, Confidence::Certain);
     }
 }
