@@ -71,12 +71,8 @@ fn ports_and_durations_are_checked() {
 }
 
 #[test]
-fn the_perf_backend_is_not_pretended() {
-    fails(
-        &["watch", "--comm", "x", "--backend", "perf"],
-        2,
-        &["perf backend is not in this version", "help:"],
-    );
+fn an_unknown_backend_lists_the_known_ones() {
+    fails(&["watch", "--comm", "x", "--backend", "magic"], 2, &["magic", "auto", "ebpf", "perf"]);
 }
 
 #[test]
