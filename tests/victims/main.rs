@@ -21,6 +21,10 @@ const LIFETIME: Duration = Duration::from_secs(60);
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    // std handles them to recognise stack overflows, and shrugs off those that are sent; most programs do not.
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+        handle(signal, SigHandler::SigDfl);
+    }
     match *args.as_slice() {
         ["wait"] => wait_for_the_end(&[]),
         ["ignore-term", code] => ignore_term(number(code)),
