@@ -2,7 +2,7 @@
 //! programs.
 //!
 //! The stock Raspberry Pi 5 kernel is one: without CONFIG_BPF_EVENTS it refuses them all. It sees what the eBPF
-//! backend sees without BTF, but for the name and user of `current`: see [`names`] and [`PerfSource::look_up`].
+//! backend sees without BTF, but for the name and user of `current`: see `names` and `look_up`.
 //! Everything hangs on file descriptors, so nothing stays behind in the kernel however killtrace ends.
 
 mod decode;
