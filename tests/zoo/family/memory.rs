@@ -29,9 +29,9 @@ pub(crate) const MEMORY: Family = Family {
             .needs(memory)
             .late(),
         Case::new("memcgvm", "two share one memory, and both are killed", shared_memory).needs(memory),
+        // Not late: which of the two the kernel marks is chance, and only births tell that they share.
         Case::new("memcgvfork", "its vfork child shares its memory, and both are killed", vforked)
-            .needs(memory)
-            .late(),
+            .needs(memory),
         Case::new("memcgpty", "its terminal's program is chosen, and it is hung up", wrapper_on_a_terminal)
             .needs(memory)
             .late(),
