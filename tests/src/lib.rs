@@ -16,7 +16,9 @@ pub mod zoo;
 
 pub use cgroup::MemoryCgroup;
 pub use needs::{live, skip};
-pub use procs::{children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent};
+pub use procs::{
+    children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent, status_field,
+};
 pub use sandbox::Sandbox;
 pub use terminal::Terminal;
 pub use under_test::{Outcome, Watch, ancestry, killtrace_path};

@@ -16,7 +16,7 @@ pub fn eventually<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<
             return found;
         }
         assert!(Instant::now() < deadline, "waited {seconds} s in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -56,7 +56,9 @@ pub fn namespace_pid(pid: u32) -> Option<u32> {
     status_field(pid, "NSpid:")?.split_whitespace().last()?.parse().ok()
 }
 
-fn status_field(pid: u32, name: &str) -> Option<String> {
+/// A line of /proc/PID/status, `PPid:`, without its name.
+#[must_use]
+pub fn status_field(pid: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
 }

@@ -6,10 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the truth is told on stdout")]
 
-#[allow(dead_code, reason = "a stage has what its families need, and some come later")]
 mod acts;
 mod family;
-#[allow(dead_code, reason = "a stage has what its families need, and some come later")]
 mod stage;
 
 use std::process::ExitCode;
@@ -33,7 +31,6 @@ pub(crate) struct Case {
     pub(crate) play: fn(&mut Stage),
 }
 
-#[allow(dead_code, reason = "a stage has what its families need, and some come later")]
 impl Case {
     pub(crate) const fn new(name: &'static str, about: &'static str, play: fn(&mut Stage)) -> Self {
         Self { name, about, impossible: || None, late: false, watch: &["--comm", "kz-victim"], play }

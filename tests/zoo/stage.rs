@@ -5,15 +5,16 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use killtrace::model::event::WaitStatus;
 use killtrace::model::report::{Confidence, Kind, Mechanism, Role};
 use killtrace_tests::zoo::{Expected, Memory, Survivor, Truth, Who};
+use killtrace_tests::{cmdline, comm, parent, status_field};
 use tempfile::TempDir;
 
-/// Longest wait for anything a director waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for anything a director waits for, in seconds.
+const PATIENCE: u64 = 20;
 
 /// One case being played. What is still alive at its end is killed.
 pub(crate) struct Stage {
@@ -134,6 +135,11 @@ impl Stage {
         actor.who
     }
 
+    /// Has a process of this name send a signal by kill(2), and end. Who it was.
+    pub(crate) fn strike(&mut self, name: &str, pid: u32, signal: &str) -> Person {
+        self.perform(name, &[&format!("kill:{pid},{signal}")])
+    }
+
     /// All is set up. In a late watch, killtrace is started only now.
     pub(crate) fn curtain(&mut self) {
         if std::mem::take(&mut self.curtain) {
@@ -174,12 +180,6 @@ impl Stage {
         self.kept.push(actor);
     }
 
-    /// The comm of a process.
-    pub(crate) fn comm(&self, pid: u32) -> String {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        comm.trim_end().to_owned()
-    }
-
     /// The same for an actor and a descendant of its that dies with it.
     pub(crate) fn reap_after(&mut self, actor: &mut Actor, pid: u32) -> (i32, i32) {
         let status = actor.wait();
@@ -211,8 +211,7 @@ impl Stage {
     /// Something was done to this process, and it lives: it must not be reported dead. It is killed after the
     /// report was read, or dies with the stage when nobody asks.
     pub(crate) fn lives(&mut self, actor: &Actor) {
-        assert!(alive(actor.pid()), "it was to live");
-        self.truth.alive.push(actor.pid());
+        self.lives_on(actor.pid());
     }
 
     /// The same of a process that is not an actor.
@@ -224,9 +223,7 @@ impl Stage {
     /// Waits until a process does with a signal what is the default.
     pub(crate) fn until_default(&self, pid: u32, signo: i32) {
         eventually("a handler to go", || {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
-            let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+            let caught = u64::from_str_radix(&status_field(pid, "SigCgt:")?, 16).ok()?;
             (caught & (1 << (signo - 1)) == 0).then_some(())
         });
     }
@@ -310,12 +307,6 @@ impl Death<'_> {
     /// The kernel's events do not decide it, or not alone.
     pub(crate) fn likely(self) -> Self {
         self.0.confidence = Confidence::Likely;
-        self
-    }
-
-    /// It cannot be decided.
-    pub(crate) fn unsure(self) -> Self {
-        self.0.confidence = Confidence::Unknown;
         self
     }
 
@@ -476,17 +467,12 @@ impl Person {
 
     /// A living process, as /proc shows it.
     pub(crate) fn of(pid: u32) -> Self {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).expect("it is alive");
-        let cmdline = read("cmdline");
-        let cmdline = cmdline.split_terminator('\0').map(str::to_owned).collect();
-        Self { pid, comm: Some(read("comm").trim_end().to_owned()), cmdline: Some(cmdline) }
+        Self { pid, comm: Some(comm(pid).expect("it is alive")), cmdline: cmdline(pid) }
     }
 
     /// Its parent's pid, now.
     pub(crate) fn parent(&self) -> u32 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it is alive");
-        let (_, after) = stat.rsplit_once(") ").expect("a comm in parentheses");
-        after.split(' ').nth(1).and_then(|ppid| ppid.parse().ok()).expect("a parent")
+        parent(self.pid).expect("it is alive")
     }
 
     /// Under the name it gave itself.
@@ -507,15 +493,8 @@ pub(crate) fn vm_only() -> Option<String> {
 }
 
 /// Waits until `look` finds something.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    killtrace_tests::eventually(PATIENCE, what, look)
 }
 
 /// Not gone and not a zombie.

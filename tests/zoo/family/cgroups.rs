@@ -302,7 +302,7 @@ fn moved_out_before(stage: &mut Stage) {
     stage.curtain();
     second.write("cgroup.procs", &victim.id());
     let writer = stage.perform("kz-writer", &[&format!("echo:{},1", first.file("cgroup.kill"))]);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage
         .death_of(&mut other, Kind::CgroupKill)
         .killer(&writer)
@@ -320,7 +320,7 @@ fn asked_before(stage: &mut Stage) {
     let group = Group::v2("asked");
     let mut victim = stage.victim(&[&group.join(), "catch:TERM,return", "ready", "pause"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     let killer = stage.perform("kz-killer", &[&format!("echo:{},1", group.file("cgroup.kill"))]);
     stage
         .death_of(&mut victim, Kind::CgroupKill)
@@ -335,7 +335,7 @@ fn too_late(stage: &mut Stage) {
     let group = Group::v2("late");
     let mut victim = member(stage, &group);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     let writer = stage.perform("kz-writer", &[&format!("echo:{},1", group.file("cgroup.kill"))]);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -414,7 +414,7 @@ fn frozen_v1(stage: &mut Stage) {
     let mut victim = member(stage, &group);
     group.freeze_v1();
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage.rest(60);
     assert!(crate::stage::alive(victim.pid()), "a v1 freezer holds what was killed");
     let thawer = stage.perform("kz-thawer", &[&format!("echo:{},THAWED", group.file("freezer.state"))]);
@@ -433,8 +433,8 @@ fn frozen_v1_twice(stage: &mut Stage) {
     let mut victim = member(stage, &group);
     group.freeze_v1();
     stage.curtain();
-    let first = stage.perform("kz-first", &[&format!("kill:{},TERM", victim.pid())]);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let first = stage.strike("kz-first", victim.pid(), "TERM");
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     group.write("freezer.state", "THAWED");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -449,8 +449,8 @@ fn frozen_v1_term(stage: &mut Stage) {
     let mut victim = member(stage, &group);
     group.freeze_v1();
     stage.curtain();
-    let first = stage.perform("kz-first", &[&format!("kill:{},TERM", victim.pid())]);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},USR1", victim.pid())]);
+    let first = stage.strike("kz-first", victim.pid(), "TERM");
+    let killer = stage.strike("kz-killer", victim.pid(), "USR1");
     stage.rest(30);
     let thawer = stage.perform("kz-thawer", &[&format!("echo:{},THAWED", group.file("freezer.state"))]);
     // Of two that wait, the lower number is taken first.
@@ -481,7 +481,7 @@ fn frozen_and_caught(stage: &mut Stage) {
     let mut victim = stage.victim(&[&group.join(), "catch:TERM,exit,143", "ready", "pause"]);
     group.freeze_v2();
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage.rest(30);
     let thawer = stage.perform("kz-thawer", &[&format!("echo:{},0", group.file("cgroup.freeze"))]);
     stage

@@ -50,7 +50,7 @@ fn long_chain(stage: &mut Stage) {
         stage.clean_up(pid);
     }
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
     let statuses = [leader.pid, job.pid, victim.pid].map(|pid| stage.reap(pid));
     stage
@@ -280,7 +280,7 @@ fn forwarded(stage: &mut Stage) {
     let (mut wrapper, victim) =
         wrapped(stage, "kz-wrapper", &["catch:TERM,forward,TERM", "ready", "wait:tell", "exit:0"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "TERM");
     let status = wrapper.hear()[0].cast_signed();
     wrapper.wait();
     stage
@@ -296,7 +296,7 @@ fn forwarded(stage: &mut Stage) {
 /// The old request has nothing to do with it: the wrapper ignored it, and decides now by itself.
 fn not_forwarded(stage: &mut Stage) {
     let (mut wrapper, victim) = wrapped(stage, "kz-wrapper", &["ignore:TERM", "ready", "obey"]);
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", wrapper.pid())]);
+    let decoy = stage.strike("kz-decoy", wrapper.pid(), "TERM");
     wrapper.tell("kill:child,TERM");
     let status = super::terminals::child_status(&mut wrapper);
     stage
@@ -358,7 +358,7 @@ fn port_holder(stage: &mut Stage) {
     victim.hear();
     stage.clean_up(server);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     let port = u16::try_from(port).expect("a port");
     stage.death_of(&mut victim, Kind::KilledByProcess).killer(&killer).alone().survivor(
         server,
@@ -385,7 +385,7 @@ fn tree_survives(stage: &mut Stage) {
         stage.clean_up(pid);
     }
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     let status = stage.reap(dependent);
     stage
         .died(dependent, Some(status), Kind::ParentDeathSignal)

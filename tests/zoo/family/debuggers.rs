@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::Family;
 use crate::Case;
 use crate::acts::{Args, LAST_CHILD, fork_and};
-use crate::stage::{Actor, Stage};
+use crate::stage::{Actor, Person, Stage};
 
 pub(crate) const DEBUGGERS: Family = Family {
     cases: &[
@@ -125,10 +125,11 @@ fn pair(stage: &mut Stage, victim: &[&str]) -> (Actor, Actor) {
     (victim, tracer)
 }
 
-/// Lets it go: only then does its real parent learn of its end.
-fn let_go(mut tracer: Actor) {
+/// Has a tracer end: only then does its victim's real parent learn of the end. Who it was.
+fn let_go(mut tracer: Actor) -> Person {
     tracer.order("exit:0");
     assert_eq!(tracer.wait(), 0);
+    tracer.who().clone()
 }
 
 fn ptrace_kill(stage: &mut Stage) {
@@ -136,8 +137,7 @@ fn ptrace_kill(stage: &mut Stage) {
     tracer.tell(&format!("attach:{}", victim.pid()));
     stage.curtain();
     tracer.tell(&format!("ptrace-kill:{}", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::Debugger)
         .by_signal(libc::SIGKILL)
@@ -153,8 +153,7 @@ fn exit_kill(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{},EXITKILL", victim.pid()));
     stage.curtain();
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::Debugger)
         .by_signal(libc::SIGKILL)
@@ -169,7 +168,7 @@ fn exit_kill_by_a_kill(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{},EXITKILL", victim.pid()));
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", tracer.pid())]);
+    let killer = stage.strike("kz-killer", tracer.pid(), "TERM");
     tracer.wait();
     stage
         .death_of(&mut victim, Kind::Debugger)
@@ -207,7 +206,7 @@ fn exit_kill_of_many(stage: &mut Stage) {
     tracer.tell(&format!("seize:{},EXITKILL", first.pid()));
     tracer.tell(&format!("seize:{},EXITKILL", second.pid()));
     tracer.tell(&format!("seize:{}", bystander.pid()));
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", tracer.pid())]);
+    let killer = stage.strike("kz-killer", tracer.pid(), "KILL");
     tracer.wait();
     let (one, other) = (first.pid(), second.pid());
     stage.death_of(&mut first, Kind::Debugger).detail("exit_kill").killer(&killer).also_died(other, None);
@@ -228,11 +227,10 @@ fn inject(stage: &mut Stage, name: &str, signo: i32) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{}", victim.pid()));
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},USR1", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "USR1");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{},{name}", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::Debugger)
         .by_signal(signo)
@@ -249,12 +247,11 @@ fn inject(stage: &mut Stage, name: &str, signo: i32) {
 fn injected_held(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{}", victim.pid()));
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},USR1", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "USR1");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     stage.curtain();
     tracer.tell(&format!("continue:{},TERM", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     let late = stage.is_late();
     let death = stage.death_of(&mut victim, Kind::Debugger);
     // The signal that it stopped for may have been a SIGTERM of somebody else.
@@ -284,8 +281,7 @@ fn injected_in_a_system_call(stage: &mut Stage, name: &str, signo: i32) {
     // The signal is generated when it goes on, and it stops for that.
     tracer.tell(&format!("continue-to-syscall:{},{name}", victim.pid()));
     tracer.tell(&format!("continue:{},{name}", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     let death = stage.death_of(&mut victim, Kind::Debugger);
     // A signal frame that cannot be written looks the same.
     let death = if signo == libc::SIGSEGV {
@@ -299,14 +295,13 @@ fn injected_in_a_system_call(stage: &mut Stage, name: &str, signo: i32) {
 fn stolen_and_injected(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{}", victim.pid()));
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{}", victim.pid()));
-    let other = stage.perform("kz-other", &[&format!("kill:{},USR1", victim.pid())]);
+    let other = stage.strike("kz-other", victim.pid(), "USR1");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{},TERM", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::Debugger)
         .by_signal(libc::SIGTERM)
@@ -321,12 +316,11 @@ fn swallowed(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "obey"]);
     tracer.tell(&format!("seize:{}", victim.pid()));
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{}", victim.pid()));
     victim.order("exit:3");
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     // It could as well have waited for the signal itself.
     stage
         .death_of(&mut victim, Kind::Exited)
@@ -342,12 +336,11 @@ fn swallowed_then_killed(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{}", victim.pid()));
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{}", victim.pid()));
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -361,11 +354,10 @@ fn passed(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{}", victim.pid()));
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{},TERM", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
@@ -378,11 +370,10 @@ fn passed_to_a_handler(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["catch:TERM,exit,143", "ready", "pause"]);
     tracer.tell(&format!("seize:{}", victim.pid()));
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{},TERM", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_exit(143)
@@ -395,10 +386,9 @@ fn killed_while_held(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("attach:{}", victim.pid()));
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage.until_state(victim.pid(), 'Z');
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -412,7 +402,7 @@ fn tracer_dies(stage: &mut Stage) {
     tracer.tell(&format!("seize:{}", victim.pid()));
     tracer.tell(&format!("interrupt:{}", victim.pid()));
     stage.curtain();
-    stage.perform("kz-killer", &[&format!("kill:{},KILL", tracer.pid())]);
+    stage.strike("kz-killer", tracer.pid(), "KILL");
     tracer.wait();
     stage.until_state(victim.pid(), 'S');
     stage.lives(&victim);
@@ -423,7 +413,7 @@ fn looked_at(stage: &mut Stage) {
     tracer.tell(&format!("attach:{}", victim.pid()));
     tracer.tell(&format!("detach:{}", victim.pid()));
     stage.until_state(victim.pid(), 'S');
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
@@ -437,8 +427,7 @@ fn killed_by_tracer(stage: &mut Stage) {
     tracer.tell(&format!("seize:{}", victim.pid()));
     stage.curtain();
     tracer.tell(&format!("kill:{},KILL", victim.pid()));
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -450,13 +439,12 @@ fn held_at_exit(stage: &mut Stage) {
     let (mut victim, mut tracer) = pair(stage, &["ready", "pause"]);
     tracer.tell(&format!("seize:{},EXIT", victim.pid()));
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
     tracer.tell(&format!("continue:{},TERM", victim.pid()));
     tracer.tell(&format!("until-stopped:{}", victim.pid()));
-    let late_one = stage.perform("kz-decoy", &[&format!("kill:{},KILL", victim.pid())]);
-    let who = tracer.who().clone();
-    let_go(tracer);
+    let late_one = stage.strike("kz-decoy", victim.pid(), "KILL");
+    let who = let_go(tracer);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)

@@ -55,7 +55,7 @@ fn towards(victim: &Actor, act: &str, signal: &str) -> String {
 fn ignored_then_exit(stage: &mut Stage) {
     let mut victim = stage.victim(&["ignore:TERM", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&towards(&victim, "kill", "TERM")]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.order("exit:3");
     stage
         .death_of(&mut victim, Kind::Exited)
@@ -69,8 +69,8 @@ fn ignored_then_exit(stage: &mut Stage) {
 fn outlived(stage: &mut Stage, disposition: &str) {
     let mut victim = stage.victim(&[disposition, "ready", "pause"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&towards(&victim, "kill", "TERM")]);
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "KILL")]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -85,14 +85,14 @@ fn outlived(stage: &mut Stage, disposition: &str) {
 fn blocked_for_ever(stage: &mut Stage) {
     let victim = stage.victim(&["block:INT", "ready", "pause"]);
     stage.curtain();
-    stage.perform("kz-decoy", &[&towards(&victim, "kill", "INT")]);
+    stage.strike("kz-decoy", victim.pid(), "INT");
     stage.lives(&victim);
 }
 
 fn blocked_then_exit(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&towards(&victim, "kill", "TERM")]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.order("exit:143");
     stage
         .death_of(&mut victim, Kind::Exited)
@@ -107,7 +107,7 @@ fn blocked_then_exit(stage: &mut Stage) {
 fn blocked_then_not(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     victim.order("unblock:TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -120,9 +120,9 @@ fn blocked_then_not(stage: &mut Stage) {
 fn waited_then_blocked(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "sigwait:TERM", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&towards(&victim, "kill", "TERM")]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.hear();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     victim.order("unblock:TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -134,8 +134,8 @@ fn waited_then_blocked(stage: &mut Stage) {
 fn twice_pending(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
-    let second = stage.perform("kz-second", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
+    let second = stage.strike("kz-second", victim.pid(), "TERM");
     victim.order("unblock:TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -148,8 +148,8 @@ fn twice_pending(stage: &mut Stage) {
 fn two_pending(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:INT", "block:TERM", "ready", "obey"]);
     stage.curtain();
-    let first = stage.perform("kz-first", &[&towards(&victim, "kill", "TERM")]);
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "INT")]);
+    let first = stage.strike("kz-first", victim.pid(), "TERM");
+    let killer = stage.strike("kz-killer", victim.pid(), "INT");
     victim.order("unblock:INT,TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -161,12 +161,12 @@ fn two_pending(stage: &mut Stage) {
 
 fn stopped_then_continued(stage: &mut Stage) {
     let mut victim = stage.victim(&["ready", "pause"]);
-    stage.perform("kz-stopper", &[&towards(&victim, "kill", "STOP")]);
+    stage.strike("kz-stopper", victim.pid(), "STOP");
     stage.until_state(victim.pid(), 'T');
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage.until_state(victim.pid(), 'T');
-    let innocent = stage.perform("kz-helper", &[&towards(&victim, "kill", "CONT")]);
+    let innocent = stage.strike("kz-helper", victim.pid(), "CONT");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
@@ -178,11 +178,11 @@ fn stopped_then_continued(stage: &mut Stage) {
 
 fn stopped_then_killed(stage: &mut Stage) {
     let mut victim = stage.victim(&["ready", "pause"]);
-    stage.perform("kz-stopper", &[&towards(&victim, "kill", "STOP")]);
+    stage.strike("kz-stopper", victim.pid(), "STOP");
     stage.until_state(victim.pid(), 'T');
     stage.curtain();
-    let first = stage.perform("kz-first", &[&towards(&victim, "kill", "TERM")]);
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "KILL")]);
+    let first = stage.strike("kz-first", victim.pid(), "TERM");
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -207,9 +207,9 @@ fn race(stage: &mut Stage) {
 fn impatient(stage: &mut Stage) {
     let mut victim = stage.victim(&["catch:TERM,slow,30000,0", "ready", "pause"]);
     stage.curtain();
-    let asking = stage.perform("kz-asking", &[&towards(&victim, "kill", "TERM")]);
+    let asking = stage.strike("kz-asking", victim.pid(), "TERM");
     stage.rest(100);
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "KILL")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -231,8 +231,8 @@ fn decoys(stage: &mut Stage) {
     stage.curtain();
     let acts = ["USR1", "USR2", "HUP", "INT", "WINCH", "CONT"].map(|signal| towards(&victim, "kill", signal));
     let decoy = stage.perform("kz-decoy", &acts.each_ref().map(String::as_str));
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "KILL")]);
-    let decoy_again = stage.perform("kz-decoy", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
+    let decoy_again = stage.strike("kz-decoy", victim.pid(), "TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -250,7 +250,7 @@ fn thousand_decoys(stage: &mut Stage) {
     let mut victim = stage.victim(&["catch:TERM,return", "ready", "pause"]);
     stage.curtain();
     let decoy = stage.perform("kz-decoy", &[&towards(&victim, "flood", "TERM,1000")]);
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "QUIT")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "QUIT");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGQUIT)
@@ -264,7 +264,7 @@ fn many_kinds(stage: &mut Stage) {
     let blocked = format!("block:{}", signals.join(","));
     let mut victim = stage.victim(&["block:TERM", &blocked, "ready", "obey"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     let acts: Vec<String> =
         (0..3).flat_map(|_| &signals).map(|signal| towards(&victim, "kill", signal)).collect();
     let decoy = stage.perform("kz-decoy", &acts.iter().map(String::as_str).collect::<Vec<_>>());
@@ -294,9 +294,9 @@ fn queued(stage: &mut Stage) {
 fn zombie(stage: &mut Stage) {
     let mut victim = stage.victim(&["ready", "pause"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage.until_state(victim.pid(), 'Z');
-    let late = stage.perform("kz-tardy", &[&towards(&victim, "kill", "KILL")]);
+    let late = stage.strike("kz-tardy", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
@@ -308,7 +308,7 @@ fn leaderless(stage: &mut Stage) {
     let mut victim = stage.victim(&["thread:pause", "ready:thread", "leave"]);
     stage.until_state(victim.pid(), 'Z');
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
@@ -319,7 +319,7 @@ fn leaderless(stage: &mut Stage) {
 fn exec_between(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "TERM")]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     victim.order("exec:kz-victim2:unblock:TERM");
     stage.death_of(&mut victim, Kind::KilledByProcess).by_signal(libc::SIGTERM).killer(&killer).chain(&[
         "sent SIGTERM to kz-victim (",
@@ -331,8 +331,8 @@ fn exec_between(stage: &mut Stage) {
 fn core_then_kill(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:QUIT", "ready", "pause"]);
     stage.curtain();
-    let first = stage.perform("kz-first", &[&towards(&victim, "kill", "QUIT")]);
-    let killer = stage.perform("kz-killer", &[&towards(&victim, "kill", "KILL")]);
+    let first = stage.strike("kz-first", victim.pid(), "QUIT");
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)

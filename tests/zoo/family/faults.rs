@@ -172,8 +172,8 @@ fn shielded(stage: &mut Stage, shield: &str) {
 fn with_decoy(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "block:SEGV", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
-    let other = stage.perform("kz-decoy", &[&format!("kill:{},WINCH", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
+    let other = stage.strike("kz-decoy", victim.pid(), "WINCH");
     victim.order("fault:maperr");
     stage
         .death_of(&mut victim, Kind::Crashed)
@@ -197,7 +197,7 @@ fn in_thread(stage: &mut Stage) {
 fn in_handler(stage: &mut Stage) {
     let mut victim = stage.victim(&["faulty:USR1", "ready", "pause"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},USR1", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "USR1");
     stage
         .death_of(&mut victim, Kind::Crashed)
         .by_signal(libc::SIGSEGV)
@@ -293,7 +293,7 @@ fn killed_in_dump(stage: &mut Stage) {
             .then_some(())
     };
     eventually("the core dump to begin", dumping);
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},KILL", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledBySelf)
         .detail("abort")

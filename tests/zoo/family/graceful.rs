@@ -62,7 +62,7 @@ pub(crate) const GRACEFUL: Family = Family {
 fn asked<'a>(stage: &'a mut Stage, acts: &[&str]) -> (Death<'a>, Person) {
     let mut victim = stage.victim(acts);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     let death = stage.death_of(&mut victim, Kind::KilledByProcess);
     (death.mechanism(Mechanism::Kill).graceful().killer(&killer).actor(&killer), killer)
 }
@@ -95,7 +95,7 @@ fn consumer(stage: &mut Stage, how: &str) {
 fn ignored_143(stage: &mut Stage) {
     let mut victim = stage.victim(&["ignore:TERM", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.order("exit:143");
     stage
         .death_of(&mut victim, Kind::Exited)
@@ -127,7 +127,7 @@ fn handler_kills(stage: &mut Stage) {
 fn exit_with_decoy(stage: &mut Stage) {
     let mut victim = stage.victim(&["catch:USR1,return", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},USR1", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "USR1");
     victim.order("exit:143");
     stage
         .death_of(&mut victim, Kind::Exited)
@@ -140,8 +140,8 @@ fn exit_with_decoy(stage: &mut Stage) {
 fn two_ask(stage: &mut Stage) {
     let mut victim = stage.victim(&["catch:TERM,slow,100,0", "ready", "pause"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
-    let second = stage.perform("kz-second", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
+    let second = stage.strike("kz-second", victim.pid(), "TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_exit(0)
@@ -159,7 +159,7 @@ fn forwarder(stage: &mut Stage, signal: &str) {
         stage.start("kz-wrapper", &[&forward, "spawn:kz-victim:ready:me+pause", "wait:tell", "exit:143"]);
     let victim = wrapper.facts[0];
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "TERM");
     let status = wrapper.hear()[0];
     wrapper.wait();
     let death = stage
@@ -185,7 +185,7 @@ fn waiting_forwarder(stage: &mut Stage) {
     let mut wrapper = stage.start("kz-wrapper", &[&acts[..], &["wait:tell", "exit:143"]].concat());
     let facts = [wrapper.facts.clone(), wrapper.hear()].concat();
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "TERM");
     let status = wrapper.hear()[0];
     wrapper.wait();
     stage
@@ -202,7 +202,7 @@ fn two_forwarders(stage: &mut Stage) {
     let mut outer = stage.start("kz-outer", &["catch:TERM,forward,TERM", inner, "wait", "exit:143"]);
     let victim = outer.facts[0];
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", outer.pid())]);
+    let killer = stage.strike("kz-killer", outer.pid(), "TERM");
     let status = outer.hear()[0];
     outer.wait();
     stage
@@ -242,7 +242,7 @@ fn graceful_forward(stage: &mut Stage) {
     let mut wrapper = stage.start("kz-wrapper", &[&acts[..], &["wait:tell", "exit:143"]].concat());
     let victim = wrapper.facts[0];
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "TERM");
     let status = wrapper.hear()[0];
     wrapper.wait();
     stage

@@ -109,7 +109,7 @@ fn ignored(stage: &mut Stage) {
 fn handled_before(stage: &mut Stage) {
     let mut victim = stage.victim(&["catch:PIPE,return", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},PIPE", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "PIPE");
     victim.tell("default:PIPE");
     victim.order("broken:pipe");
     stage

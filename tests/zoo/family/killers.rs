@@ -114,7 +114,7 @@ fn dead_killer(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
     stage.curtain();
     let mut killer = stage.start("kz-killer", &[&format!("kill:{},TERM", victim.pid()), "ready", "pause"]);
-    let innocent = stage.perform("kz-avenger", &[&format!("kill:{},KILL", killer.pid())]);
+    let innocent = stage.strike("kz-avenger", killer.pid(), "KILL");
     killer.wait();
     victim.order("unblock:TERM");
     let person = killer.who().clone();
@@ -242,7 +242,7 @@ fn inside(stage: &mut Stage) {
     let acts = "pidns:(spawn:kz-victim:ready:me+pause)+(spawn:kz-killer:ready:me+obey)+wait+pause";
     let mut init = stage.start("kz-init", &[acts, "wait"]);
     let (mut victim, mut killer) = (init.facts[0], init.hear()[0]);
-    if stage.comm(victim) == "kz-killer" {
+    if killtrace_tests::comm(victim).as_deref() == Some("kz-killer") {
         std::mem::swap(&mut victim, &mut killer);
     }
     stage.curtain();
@@ -261,7 +261,7 @@ fn outside(stage: &mut Stage) {
         stage.start("kz-init", &["pidns:(spawn:kz-victim:ready:me+pause)+wait:tell+pause", "wait"]);
     let victim = init.facts[0];
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{victim},TERM")]);
+    let killer = stage.strike("kz-killer", victim, "TERM");
     let status = init.hear()[0].cast_signed();
     stage
         .died(victim, Some(status), Kind::KilledByProcess)
@@ -285,19 +285,19 @@ fn fast_forks(stage: &mut Stage) {
     for child in children {
         stage.died(child, None, Kind::Exited).no_killer().no_actor();
     }
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     terminated(stage, &mut victim, &killer);
 }
 
 fn reuse(stage: &mut Stage) {
     let mut first = stage.victim(&["ready", "pause"]);
     let pid = first.pid();
-    let early = stage.perform("kz-early", &[&format!("kill:{pid},TERM")]);
+    let early = stage.strike("kz-early", pid, "TERM");
     terminated(stage, &mut first, &early);
     let again = format!("clone:{pid},(exec:kz-victim:ready:me+pause)");
     let mut parent = stage.start("kz-parent", &[&again, "wait:tell"]);
     assert_eq!(parent.facts[0], pid, "the pid was given again");
-    let late = stage.perform("kz-late", &[&format!("kill:{pid},KILL")]);
+    let late = stage.strike("kz-late", pid, "KILL");
     let status = parent.hear()[0].cast_signed();
     stage
         .died(pid, Some(status), Kind::KilledByProcess)
@@ -308,7 +308,7 @@ fn reuse(stage: &mut Stage) {
 
 fn reused_killer(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     let again = format!("clone:{},(exec:kz-innocent:ready:me+pause)", killer.pid);
     let parent = stage.start("kz-parent", &[&again, "pause"]);
     assert_eq!(parent.facts[0], killer.pid, "the pid was given again");

@@ -1,6 +1,7 @@
 //! Another process sends the signal: every system call that can, and every signal that looks like something else.
 
 use killtrace::model::report::{Confidence, Kind, Mechanism};
+use killtrace_tests::comm;
 
 use super::Family;
 use crate::Case;
@@ -114,7 +115,7 @@ pub(crate) const KILLS: Family = Family {
 fn kill(stage: &mut Stage) {
     let mut victim = stage.victim(&["ready", "pause"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
@@ -217,7 +218,7 @@ fn everybody(stage: &mut Stage) {
     let acts = format!("pidns:{victim}+{victim}+(spawn:kz-killer:ready:me+obey)+wait+pause");
     let mut init = stage.start("kz-init", &[&acts, "wait"]);
     let mut victims = vec![init.facts[0], init.hear()[0], init.hear()[0]];
-    let killer = victims.iter().position(|pid| stage.comm(*pid) == "kz-killer").expect("a killer");
+    let killer = victims.iter().position(|pid| comm(*pid).as_deref() == Some("kz-killer")).expect("a killer");
     let killer = victims.remove(killer);
     stage.curtain();
     init.order("kill:-1,KILL");

@@ -200,7 +200,7 @@ fn blocked_timer(stage: &mut Stage) {
     let mut victim = told(stage, &["block:TERM", "ready", "obey"]);
     victim.tell("timer:TERM");
     victim.tell("sleep:60");
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.order("unblock:TERM");
     stage
         .death_of(&mut victim, Kind::Timer)

@@ -296,7 +296,7 @@ fn dying(stage: &mut Stage) {
     let mut victim =
         stage.victim(&[&join(&cgroup), &frozen.join(), "eat:16", "adjust:1000", "ready", "pause"]);
     frozen.freeze_v1();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage.rest(30);
     assert!(alive(victim.pid()), "a v1 freezer holds what was killed");
     let eater = eat_beside(stage, &cgroup);
@@ -314,7 +314,7 @@ fn killed_beside(stage: &mut Stage) {
     let mut victim = stage.victim(&[&join(&cgroup), "ready", "pause"]);
     stage.curtain();
     let eater = eat_beside(stage, &cgroup);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage.death_of(&mut chosen, Kind::OomKill).no_killer().innocent(eater.pid).innocent(killer.pid);
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -426,7 +426,7 @@ fn killed_in_vfork(stage: &mut Stage) {
     let child = victim.facts[0];
     stage.clean_up(child);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage.death_of(&mut victim, Kind::KilledByProcess).by_signal(libc::SIGTERM).killer(&killer).survivor(
         child,
         Some(std::process::id()),

@@ -106,7 +106,7 @@ fn init_killed(stage: &mut Stage) {
     let (mut init, member) = family(stage, &["pause"]);
     let inner = namespace_pid(member).expect("it is alive");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", init.pid())]);
+    let killer = stage.strike("kz-killer", init.pid(), "KILL");
     assert_eq!(init.wait(), libc::SIGKILL);
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
@@ -158,7 +158,7 @@ fn init_stops(stage: &mut Stage) {
     let mut init = start_init(stage, "kz-init", &["catch:TERM,exit,0", MEMBER, "pause"]);
     let member = init.facts[0];
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", init.pid())]);
+    let killer = stage.strike("kz-killer", init.pid(), "TERM");
     assert_eq!(init.wait(), 0);
     // That it stopped because it was asked to is most likely, and no more.
     stage
@@ -174,7 +174,7 @@ fn guest(stage: &mut Stage) {
     let mut victim = start_inside(stage, &init, "kz-victim", &["ready", "pause"]);
     let inner = namespace_pid(victim.pid()).expect("it is alive");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", init.pid())]);
+    let killer = stage.strike("kz-killer", init.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::PidNamespaceTeardown)
         .without_btf(Kind::PidNamespaceTeardown, Confidence::Likely)
@@ -191,7 +191,7 @@ fn orphan(stage: &mut Stage) {
     let member = init.facts[0];
     eventually("its parent to go", || (killtrace_tests::parent(member) == Some(init.pid())).then_some(()));
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", init.pid())]);
+    let killer = stage.strike("kz-killer", init.pid(), "KILL");
     assert_eq!(init.wait(), libc::SIGKILL);
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
@@ -203,7 +203,7 @@ fn orphan(stage: &mut Stage) {
 fn many(stage: &mut Stage) {
     let mut init = start_init(stage, "kz-init", &[MEMBER, MEMBER, MEMBER, "pause"]);
     let (first, second, third) = (init.facts[0], init.hear()[0], init.hear()[0]);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", init.pid())]);
+    let killer = stage.strike("kz-killer", init.pid(), "KILL");
     assert_eq!(init.wait(), libc::SIGKILL);
     for (member, other) in [(first, second), (second, third), (third, first)] {
         stage
@@ -231,7 +231,7 @@ fn nested(stage: &mut Stage) {
     let (mut outer, inner, member) = two_deep(stage);
     let number = namespace_pid(member).expect("it is alive");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", outer.pid())]);
+    let killer = stage.strike("kz-killer", outer.pid(), "KILL");
     assert_eq!(outer.wait(), libc::SIGKILL);
     stage
         .died(member, None, Kind::PidNamespaceTeardown)
@@ -246,7 +246,7 @@ fn nested(stage: &mut Stage) {
 fn inner(stage: &mut Stage) {
     let (outer, inner, member) = two_deep(stage);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{inner},KILL")]);
+    let killer = stage.strike("kz-killer", inner, "KILL");
     stage.until_gone(member);
     assert!(alive(outer.pid()));
     stage
@@ -260,8 +260,8 @@ fn inner(stage: &mut Stage) {
 fn init_ignores(stage: &mut Stage) {
     let victim = start_init(stage, "kz-victim", &["ready", "pause"]);
     stage.curtain();
-    stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
-    stage.perform("kz-decoy", &[&format!("kill:{},ABRT", victim.pid())]);
+    stage.strike("kz-decoy", victim.pid(), "TERM");
+    stage.strike("kz-decoy", victim.pid(), "ABRT");
     stage.rest(20);
     stage.lives(&victim);
 }
@@ -269,8 +269,8 @@ fn init_ignores(stage: &mut Stage) {
 fn init_ignores_then_killed(stage: &mut Stage) {
     let mut victim = start_init(stage, "kz-victim", &["ready", "pause"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
@@ -310,7 +310,7 @@ fn member_killed_from_outside(stage: &mut Stage) {
     let mut victim = start_inside(stage, &init, "kz-victim", &["ready", "pause"]);
     let inner = namespace_pid(victim.pid()).expect("it is alive");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)

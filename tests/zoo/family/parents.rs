@@ -103,7 +103,7 @@ fn parent_exits(stage: &mut Stage) {
 fn parent_killed(stage: &mut Stage) {
     let (mut parent, victim) = family(stage, "pdeathsig:TERM");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", parent.pid())]);
+    let killer = stage.strike("kz-killer", parent.pid(), "KILL");
     parent.wait();
     let status = stage.reap(victim.pid);
     stage
@@ -124,7 +124,7 @@ fn parent_killed(stage: &mut Stage) {
 fn parent_killed_9(stage: &mut Stage) {
     let (mut parent, victim) = family(stage, "pdeathsig:KILL");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", parent.pid())]);
+    let killer = stage.strike("kz-killer", parent.pid(), "TERM");
     parent.wait();
     let status = stage.reap(victim.pid);
     stage
@@ -226,7 +226,7 @@ fn thread_exits_first(stage: &mut Stage) {
 fn all_threads_exit(stage: &mut Stage) {
     let (mut parent, victim) = started_by_thread(stage, "sleep:60000", &["sleep:60000"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", parent.pid())]);
+    let killer = stage.strike("kz-killer", parent.pid(), "TERM");
     parent.wait();
     let status = stage.reap(victim.pid);
     stage
@@ -271,7 +271,7 @@ fn subreaper(stage: &mut Stage) {
     stage.clean_up(victim.pid);
     stage.clean_up(parent);
     stage.curtain();
-    let innocent = stage.perform("kz-other", &[&format!("kill:{parent},KILL")]);
+    let innocent = stage.strike("kz-other", parent, "KILL");
     stage.until_default(victim.pid, libc::SIGTERM);
     reaper.order("exit:4");
     reaper.wait();
@@ -319,7 +319,7 @@ fn parent_kills(stage: &mut Stage) {
 fn orphan_lives(stage: &mut Stage) {
     let (mut parent, victim) = family(stage, "sleep:0");
     stage.curtain();
-    stage.perform("kz-killer", &[&format!("kill:{},KILL", parent.pid())]);
+    stage.strike("kz-killer", parent.pid(), "KILL");
     parent.wait();
     stage.rest(20);
     stage.lives_on(victim.pid);
@@ -348,7 +348,7 @@ fn vfork(stage: &mut Stage) {
     let child = victim.hear()[0];
     stage.clean_up(child);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     let director = Person::director().pid;
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
@@ -368,7 +368,7 @@ fn generations(stage: &mut Stage) {
     stage.clean_up(victim.pid);
     stage.clean_up(middle);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", first.pid())]);
+    let killer = stage.strike("kz-killer", first.pid(), "KILL");
     first.wait();
     let (middle_status, status) = (stage.reap(middle), stage.reap(victim.pid));
     stage

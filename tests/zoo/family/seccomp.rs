@@ -119,7 +119,7 @@ fn strict(stage: &mut Stage) {
 
 fn with_decoy(stage: &mut Stage) {
     let mut victim = told_to(stage, &["block:TERM", "block:SYS", "seccomp:kill_process", "ready", "obey"]);
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.order("forbidden");
     stage
         .death_of(&mut victim, Kind::Seccomp)

@@ -78,7 +78,7 @@ fn returns(stage: &mut Stage) {
 
 fn exits_with_pending(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.order("exit:143");
     stage
         .death_of(&mut victim, Kind::Exited)
@@ -156,7 +156,7 @@ fn fake_fault(stage: &mut Stage) {
 fn raise_behind_mask(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},TERM", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "TERM");
     victim.tell("raise:TERM");
     victim.order("unblock:TERM");
     stage
@@ -171,7 +171,7 @@ fn raise_later(stage: &mut Stage) {
     let mut victim = stage.victim(&["block:TERM", "ready", "obey"]);
     stage.curtain();
     victim.tell("raise:TERM");
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},CONT", victim.pid())]);
+    let decoy = stage.strike("kz-decoy", victim.pid(), "CONT");
     victim.order("unblock:TERM");
     stage.death_of(&mut victim, Kind::KilledBySelf).by_signal(libc::SIGTERM).no_killer().innocent(decoy.pid);
 }

@@ -98,7 +98,7 @@ fn leader_exits(stage: &mut Stage) {
 fn leader_killed(stage: &mut Stage) {
     let (_wrapper, leader, victim) = session(stage, "job", "ready:me+pause");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", leader.pid)]);
+    let killer = stage.strike("kz-killer", leader.pid, "KILL");
     hung_up(stage, &victim)
         .killer(&killer)
         .actor(&killer)
@@ -217,7 +217,7 @@ fn orphaned_by_kill(stage: &mut Stage) {
     let (_wrapper, leader, victim) = session(stage, "bgjob", "ready:me+pause");
     stop(stage, victim.pid, libc::SIGTSTP);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", leader.pid)]);
+    let killer = stage.strike("kz-killer", leader.pid, "KILL");
     let status = stage.reap(victim.pid);
     stage
         .died(victim.pid, Some(status), Kind::OrphanedProcessGroup)
@@ -339,8 +339,8 @@ fn stopped_then_continued(stage: &mut Stage) {
     let mut victim = stage.victim(&["ready", "pause"]);
     stop(stage, victim.pid(), libc::SIGSTOP);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
-    let innocent = stage.perform("kz-continuer", &[&format!("kill:{},CONT", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
+    let innocent = stage.strike("kz-continuer", victim.pid(), "CONT");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)

@@ -130,7 +130,7 @@ fn wrapper_killed(stage: &mut Stage) {
     stage.adopt_orphans();
     let (mut wrapper, victim) = on_terminal(stage, "ready:me+pause");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
     let status = stage.reap(victim.pid);
     stage
@@ -201,7 +201,7 @@ fn shared(stage: &mut Stage) {
     stage.adopt_orphans();
     let (mut wrapper, _, victim) = two_holders(stage);
     stage.curtain();
-    stage.perform("kz-killer", &[&format!("kill:{},KILL", wrapper.pid())]);
+    stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
     stage.lives_on(victim.pid);
 }
@@ -210,10 +210,10 @@ fn inherited(stage: &mut Stage) {
     stage.adopt_orphans();
     let (mut wrapper, holder, victim) = two_holders(stage);
     stage.curtain();
-    let innocent = stage.perform("kz-killer", &[&format!("kill:{},KILL", wrapper.pid())]);
+    let innocent = stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
     stage.rest(20);
-    let killer = stage.perform("kz-other", &[&format!("kill:{holder},TERM")]);
+    let killer = stage.strike("kz-other", holder, "TERM");
     stage.reap(holder);
     let status = stage.reap(victim.pid);
     stage
@@ -252,7 +252,7 @@ fn forked(stage: &mut Stage) {
     let victim = wrapper.facts[0];
     stage.clean_up(victim);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
     let status = stage.reap(victim);
     stage
@@ -325,7 +325,7 @@ fn passed_on_killed(stage: &mut Stage) {
     stage.adopt_orphans();
     let (mut wrapper, leader, victim) = job_on_terminal(stage, "passhup", "job:kz-victim:ready:me+pause");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "TERM");
     wrapper.wait();
     stage.reap(leader.pid);
     let status = stage.reap(victim.pid);
@@ -351,7 +351,7 @@ fn end_of_input(stage: &mut Stage) {
     let (mut wrapper, _, victim) =
         job_on_terminal(stage, "ignore:HUP", "job:kz-victim:default:HUP+ready:me+read+exit:1");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", wrapper.pid())]);
+    let killer = stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
     stage.until_state(victim.pid, 'Z');
     stage
@@ -442,7 +442,7 @@ fn gives_up(stage: &mut Stage) {
 fn decoy(stage: &mut Stage) {
     let (mut wrapper, victim) = on_terminal(stage, "catch:HUP,default+ready:me+pause");
     stage.curtain();
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},HUP", victim.pid)]);
+    let decoy = stage.strike("kz-decoy", victim.pid, "HUP");
     stage.until_default(victim.pid, libc::SIGHUP);
     wrapper.tell("close");
     let status = child_status(&mut wrapper);
@@ -457,7 +457,7 @@ fn decoy(stage: &mut Stage) {
 /// The first of two alike owns the pending signal: the decoy is the killer here.
 fn pending(stage: &mut Stage) {
     let (mut wrapper, victim) = on_terminal(stage, "block:HUP+ready:me+sleep:150+unblock:HUP+pause");
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},HUP", victim.pid)]);
+    let killer = stage.strike("kz-killer", victim.pid, "HUP");
     wrapper.tell("close");
     let status = child_status(&mut wrapper);
     stage
@@ -471,7 +471,7 @@ fn pending(stage: &mut Stage) {
 fn hangup_first(stage: &mut Stage) {
     let (mut wrapper, victim) = on_terminal(stage, "block:HUP+ready:me+sleep:150+unblock:HUP+pause");
     wrapper.tell("close");
-    let decoy = stage.perform("kz-decoy", &[&format!("kill:{},HUP", victim.pid)]);
+    let decoy = stage.strike("kz-decoy", victim.pid, "HUP");
     let status = child_status(&mut wrapper);
     stage
         .died(victim.pid, status, Kind::TtyHangup)
@@ -528,7 +528,7 @@ fn term_first(stage: &mut Stage) {
 fn hup_by_kill(stage: &mut Stage) {
     let (mut wrapper, victim) = on_terminal(stage, "ready:me+pause");
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},HUP", victim.pid)]);
+    let killer = stage.strike("kz-killer", victim.pid, "HUP");
     let status = child_status(&mut wrapper);
     stage
         .died(victim.pid, status, Kind::KilledByProcess)

@@ -71,7 +71,7 @@ fn leader_left_exit(stage: &mut Stage) {
 /// SIGCHLD says "exited" then, up to 6.12.
 fn leader_left_killed(stage: &mut Stage) {
     let mut victim = without_leader(stage);
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
@@ -108,7 +108,7 @@ fn sibling_exit0(stage: &mut Stage) {
 fn sibling_asked(stage: &mut Stage) {
     let mut victim = stage.victim(&["catch:TERM,exit,143", "thread:pause", "block:TERM", "ready", "pause"]);
     stage.curtain();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},TERM", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     stage.death_of(&mut victim, Kind::KilledByProcess).by_exit(143).graceful().killer(&killer);
 }
 
@@ -154,7 +154,7 @@ fn exec_killed(stage: &mut Stage) {
     stage.curtain();
     victim.order(&format!("execute:{},thread:pause,ready,pause", program.display()));
     victim.hear();
-    let killer = stage.perform("kz-killer", &[&format!("kill:{},KILL", victim.pid())]);
+    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
     stage.death_of(&mut victim, Kind::KilledByProcess).by_signal(libc::SIGKILL).killer(&killer);
 }
 
