@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::model::signal::Signo;
 
-use super::process::{Mark, ProcId, SignalRun};
+use super::history::SignalRun;
+use super::process::{Mark, ProcId};
 
 /// One act of sending.
 #[derive(Clone, Debug)]

@@ -4,7 +4,8 @@ use crate::model::event::{Call, WaitStatus};
 use crate::model::report::Confidence;
 use crate::model::signal::{DefaultAction, Signo, code};
 
-use super::process::{Ending, Handled, ProcId, Process, SignalRun, Taken};
+use super::history::{Handled, SignalRun, Taken};
+use super::process::{Ending, Process};
 use super::table::Table;
 
 /// How far the exit status is known.
@@ -108,7 +109,7 @@ impl<'a> Case<'a> {
         self.decisive?.run.current.and_then(|id| self.table.get(id))
     }
 
-    fn own(&self, run: &SignalRun) -> bool {
+    pub(super) fn own(&self, run: &SignalRun) -> bool {
         run.current == Some(self.victim.id)
     }
 
@@ -163,8 +164,7 @@ impl<'a> Case<'a> {
             (earlier.handled > 0 || self.consumed(earlier))
                 && earlier.result.queued()
                 && earlier.first.id != run.first.id
-                && (earlier.signo == run.signo
-                    || (run.signo == Signo::KILL && stop_window(earlier.signo).is_some()))
+                && (earlier.signo == run.signo || (run.signo == Signo::KILL && asks_to_stop(earlier.signo)))
                 && earlier.first.t_ns <= run.first.t_ns
                 && run.last.t_ns - earlier.last.t_ns.min(run.last.t_ns) < STOP_WINDOW_NS
                 && (!self.own(earlier) || earlier.code > code::SI_USER)
@@ -256,7 +256,7 @@ impl<'a> Case<'a> {
             .history
             .runs
             .iter()
-            .filter(|run| stop_window(run.signo).is_some_and(|window| since(run) < window))
+            .filter(|run| self.in_stop_window(run))
             .filter(|run| run.result.queued() && !self.own(run))
             .filter(|run| run.handled > 0 || self.consumed(run))
             .collect();
@@ -274,12 +274,16 @@ impl<'a> Case<'a> {
     /// A request to stop, shortly before the end, that no handler took.
     #[must_use]
     pub fn untaken_request(&self) -> Option<&'a SignalRun> {
-        let end = self.ending.at.t_ns;
-        let recent = |run: &SignalRun| {
-            stop_window(run.signo).is_some_and(|window| end.saturating_sub(run.first.t_ns) < window)
-        };
         let mut runs = self.victim.history.runs.iter();
-        runs.find(|run| recent(run) && run.result.queued() && !run.all_handled() && !self.own(run))
+        runs.find(|run| {
+            self.in_stop_window(run) && run.result.queued() && !run.all_handled() && !self.own(run)
+        })
+    }
+
+    /// A request to stop, so shortly before the end that this can be its doing.
+    fn in_stop_window(&self, run: &SignalRun) -> bool {
+        let since = self.ending.at.t_ns.saturating_sub(run.first.t_ns);
+        stop_window(run.signo).is_some_and(|window| since < window)
     }
 
     /// A handler took a request to stop that nobody was seen to make, and the process left by its own act.
@@ -332,11 +336,10 @@ impl<'a> Case<'a> {
     /// A request to stop that its tracer may have swallowed.
     #[must_use]
     pub fn asked_through_tracer(&self) -> Option<Signo> {
-        let (end, history) = (self.ending.at.t_ns, &self.victim.history);
-        let stopped = history.runs.iter().filter(|run| run.handled == 0 && history.stops_since(run) > 0);
-        let mut asked = stopped.map(|run| (run.signo, end.saturating_sub(run.first.t_ns)));
-        let asked = asked.find(|(signo, since)| stop_window(*signo).is_some_and(|window| *since < window));
-        asked.map(|(signo, _)| signo)
+        let history = &self.victim.history;
+        let held = |run: &&SignalRun| run.handled == 0 && history.stops_since(run) > 0;
+        let asked = history.runs.iter().find(|run| held(run) && self.in_stop_window(run));
+        asked.map(|run| run.signo)
     }
 
     /// The process that traced it: the one it last stopped for, or the one that /proc named.
@@ -423,70 +426,5 @@ fn stop_window(signo: Signo) -> Option<u64> {
         Signo::TERM | Signo::INT | Signo::QUIT => Some(STOP_WINDOW_NS),
         Signo::HUP => Some(HANGUP_WINDOW_NS),
         _ => None,
-    }
-}
-
-/// Reads a signal's facts the way the causes ask for them.
-#[derive(Clone, Copy, Debug)]
-pub struct Blow<'a> {
-    pub run: &'a SignalRun,
-    pub decisive: Decisive<'a>,
-    /// The victim was `current` itself.
-    pub own: bool,
-    pub current: Option<&'a Process>,
-    /// `current` is a thread of the kernel, or nobody.
-    pub kernel_thread: bool,
-}
-
-impl<'a> Case<'a> {
-    #[must_use]
-    pub fn blow(&self) -> Option<Blow<'a>> {
-        let decisive = self.decisive?;
-        let current = self.current();
-        Some(Blow {
-            run: decisive.run,
-            decisive,
-            own: self.own(decisive.run),
-            current,
-            kernel_thread: current.is_none_or(|process| self.table.is_kernel_thread(process.id)),
-        })
-    }
-}
-
-impl Blow<'_> {
-    /// The system call that `current` was in; `None` where the kernel does not show it.
-    #[must_use]
-    pub fn call(&self) -> Option<Call> {
-        self.run.syscall.map(|syscall| syscall.call)
-    }
-
-    /// Whether `current` was in one of these calls; `None` where it cannot be known.
-    #[must_use]
-    pub fn in_call(&self, calls: &[Call]) -> Option<bool> {
-        self.run.in_call(calls)
-    }
-
-    /// Whether `current` was in a call that sends signals; `None` where it cannot be known.
-    #[must_use]
-    pub fn in_kill(&self) -> Option<bool> {
-        self.in_call(&[
-            Call::Kill,
-            Call::Tkill,
-            Call::Tgkill,
-            Call::RtSigqueueinfo,
-            Call::RtTgsigqueueinfo,
-            Call::PidfdSendSignal,
-        ])
-    }
-
-    #[must_use]
-    pub fn is(&self, signo: Signo, code: i32, group: bool) -> bool {
-        self.run.is(signo, code, group)
-    }
-
-    /// The process that was `current`, unless that is the victim or the kernel.
-    #[must_use]
-    pub fn other(&self) -> Option<ProcId> {
-        self.current.filter(|_| !self.own && !self.kernel_thread).map(|process| process.id)
     }
 }

@@ -3,11 +3,13 @@
 pub mod actors;
 pub mod acts;
 mod advice;
+pub mod blow;
 pub mod case;
 pub mod causes;
 pub mod death;
 pub mod doubt;
 mod gather;
+pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
 pub mod losses;

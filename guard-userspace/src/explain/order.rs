@@ -7,7 +7,14 @@ use crate::model::event::{Event, Fact};
 /// What each CPU has told last.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    cpus: HashMap<u32, VecDeque<Told>>,
+    cpus: HashMap<u32, Recent>,
+}
+
+/// The last few events of a CPU.
+#[derive(Debug, Default)]
+struct Recent {
+    told: VecDeque<Told>,
+    newest_ns: u64,
 }
 
 /// An event, as far as it takes to know it again.
@@ -37,15 +44,16 @@ impl Order {
             what: what(&event.fact),
         };
         let recent = self.cpus.entry(cpu).or_default();
-        if let Some(last) = recent.iter().map(|told| told.t_ns).max().filter(|&last| event.t_ns <= last)
-            && (last - event.t_ns > Self::NESTED_NS || recent.contains(&told))
+        if event.t_ns <= recent.newest_ns
+            && (recent.newest_ns - event.t_ns > Self::NESTED_NS || recent.told.contains(&told))
         {
             return false;
         }
-        if recent.len() == Self::KEPT {
-            recent.pop_front();
+        recent.newest_ns = recent.newest_ns.max(event.t_ns);
+        if recent.told.len() == Self::KEPT {
+            recent.told.pop_front();
         }
-        recent.push_back(told);
+        recent.told.push_back(told);
         true
     }
 }

@@ -12,7 +12,8 @@ use crate::model::kernel_log;
 use crate::model::signal::{Signo, code};
 use crate::model::text::Comm;
 
-use super::process::{EndedBy, Mark, OomMark, ProcId, Process, SignalRun};
+use super::history::{OomMark, SignalRun};
+use super::process::{EndedBy, Mark, ProcId, Process};
 
 /// `CLONE_VM` (include/uapi/linux/sched.h).
 const CLONE_VM: u64 = 0x100;

@@ -6,7 +6,8 @@ use crate::model::header::Header;
 use crate::model::report::{ExitStatus, ProcessRef, TimelineEntry, What};
 use crate::model::signal::code_name;
 
-use super::process::{Mark, Process, SignalRun};
+use super::history::SignalRun;
+use super::process::{Mark, Process};
 use super::table::Table;
 
 /// Entries by event id. Bounded: the oldest that no answer rests on go first.

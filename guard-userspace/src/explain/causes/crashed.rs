@@ -6,7 +6,7 @@
 use super::exec_failed::in_exec;
 use super::killed_by_self::is_forged;
 use super::{Case, Cause, Finding};
-use crate::explain::process::SignalRun;
+use crate::explain::history::SignalRun;
 use crate::model::event::Call;
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};

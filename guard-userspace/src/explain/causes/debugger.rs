@@ -3,7 +3,7 @@
 //! another signal than the one it stopped for, which nothing generates (kernel/signal.c, `ptrace_signal`).
 
 use super::{Case, Cause, Finding};
-use crate::explain::case::Blow;
+use crate::explain::blow::Blow;
 use crate::model::event::Call;
 use crate::model::report::{Kind, Mechanism};
 use crate::model::signal::{Signo, code};

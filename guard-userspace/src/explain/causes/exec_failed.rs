@@ -2,7 +2,7 @@
 //! SI_KERNEL to itself, and no sched_process_exec after it.
 
 use super::{Case, Cause, Finding};
-use crate::explain::case::Blow;
+use crate::explain::blow::Blow;
 use crate::model::event::Call;
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};

@@ -10,7 +10,8 @@
 //! The session of the target tells them apart. Where it is not known, circumstances make one of them likely.
 
 use super::Case;
-use crate::explain::process::{ProcId, Process, SignalRun};
+use crate::explain::history::SignalRun;
+use crate::explain::process::{ProcId, Process};
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};
 

@@ -2,7 +2,7 @@
 //! from the system calls). What the kernel sends with the same bits is told apart by the call.
 
 use super::{Case, Cause, Finding, hangup, mechanism};
-use crate::explain::case::Blow;
+use crate::explain::blow::Blow;
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};
 

@@ -2,7 +2,7 @@
 
 use super::killed_by_process::sent_by_call;
 use super::{Case, Cause, Finding, mechanism};
-use crate::explain::case::Blow;
+use crate::explain::blow::Blow;
 use crate::model::event::Call;
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};

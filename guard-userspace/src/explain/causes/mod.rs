@@ -33,7 +33,8 @@ use std::fmt;
 use crate::model::report::{Confidence, Kind, Mechanism};
 
 use super::case::Case;
-use super::process::{OomMark, ProcId, SignalRun};
+use super::history::{OomMark, SignalRun};
+use super::process::ProcId;
 
 /// A rule that recognises one kind of death.
 pub trait Cause: Sync {

@@ -5,7 +5,7 @@
 //! (`task_will_free_mem`). And a process that shares the victim's memory gets the SIGKILL without a mark.
 
 use super::{Case, Cause, Finding};
-use crate::explain::process::{OomMark, SignalRun};
+use crate::explain::history::{OomMark, SignalRun};
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};
 

@@ -7,8 +7,10 @@
 //! leader ignores the hangup gets no signal: its reads end and its writes fail.
 
 use super::{Case, Cause, Finding, hangup};
-use crate::explain::case::{Blow, SAME_STORY_NS, Status};
-use crate::explain::process::{Process, SignalRun};
+use crate::explain::blow::Blow;
+use crate::explain::case::{SAME_STORY_NS, Status};
+use crate::explain::history::SignalRun;
+use crate::explain::process::Process;
 use crate::model::event::Call;
 use crate::model::report::{Kind, Mechanism};
 use crate::model::signal::{Signo, code};
