@@ -45,7 +45,6 @@ const ACTS: &[Act] = &[
     ("spawn", |args| spawn(args.rest())),
     ("exec", |args| exec(args.rest())),
     ("wait", wait),
-    ("segfault", |_| segfault()),
     ("listen", |_| listen()),
     ("thread", |args| thread(args.rest())),
     ("pidns", |args| pid_namespace(args.rest())),
@@ -307,12 +306,6 @@ fn spawn(program: &str) {
 /// `exec:NAME:ACT+ACT`: goes on as another program.
 fn exec(program: &str) {
     panic!("exec: {}", other(program).exec());
-}
-
-/// Uses an address where nothing is.
-fn segfault() {
-    // SAFETY: there is none: the kernel ends the process here.
-    unsafe { std::ptr::without_provenance::<u8>(8).read_volatile() };
 }
 
 /// Listens on a TCP port, and says which: `ready PID PORT`.

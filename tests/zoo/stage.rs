@@ -208,6 +208,12 @@ impl Stage {
         self.died(actor.pid(), Some(status), kind)
     }
 
+    /// The same of a grandchild that was adopted.
+    pub(crate) fn death_of_orphan(&mut self, pid: u32, kind: Kind) -> Death<'_> {
+        let status = self.reap(pid);
+        self.died(pid, Some(status), kind)
+    }
+
     /// Something was done to this process, and it lives: it must not be reported dead. It is killed after the
     /// report was read, or dies with the stage when nobody asks.
     pub(crate) fn lives(&mut self, actor: &Actor) {

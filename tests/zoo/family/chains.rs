@@ -386,9 +386,8 @@ fn tree_survives(stage: &mut Stage) {
     }
     stage.curtain();
     let killer = stage.strike("kz-killer", victim.pid(), "KILL");
-    let status = stage.reap(dependent);
     stage
-        .died(dependent, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(dependent, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .killer(&killer)
         .actor(&killer);

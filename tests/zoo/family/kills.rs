@@ -204,9 +204,8 @@ fn own_group(stage: &mut Stage) {
         .no_killer()
         .also_died(victim, None)
         .summary(&["ended itself: it sent SIGKILL to its whole process group"]);
-    let status = stage.reap(victim);
     stage
-        .died(victim, Some(status), Kind::KilledByProcess)
+        .death_of_orphan(victim, Kind::KilledByProcess)
         .by_signal(libc::SIGKILL)
         .mechanism(Mechanism::KillGroup)
         .killer(&person)

@@ -277,9 +277,8 @@ fn wrapper_on_a_terminal(stage: &mut Stage) {
     stage.curtain();
     wrapper.order("eat:64");
     assert_eq!(wrapper.wait(), libc::SIGKILL);
-    let status = stage.reap(victim);
     stage
-        .died(victim, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .no_killer()
         .no_actor()

@@ -37,7 +37,6 @@ pub(crate) const NAMESPACES: Family = Family {
     acts: &[
         ("new-pidns", |_| unshare(CloneFlags::CLONE_NEWPID).expect("unshare")),
         ("reboot", reboot_namespace),
-        ("crash", |_| crash()),
     ],
 };
 
@@ -48,20 +47,6 @@ pub(super) const MEMBER: &str = "spawn:kz-victim:ready:me+pause";
 fn here() -> u32 {
     let link = std::fs::read_link("/proc/self").expect("/proc");
     link.to_str().and_then(|pid| pid.parse().ok()).expect("a pid")
-}
-
-/// An instruction that does not exist.
-fn crash() -> ! {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: raises an exception and does nothing else.
-    unsafe {
-        std::arch::asm!("ud2", options(noreturn));
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: raises an exception and does nothing else.
-    unsafe {
-        std::arch::asm!("udf #0", options(noreturn));
-    }
 }
 
 /// `reboot:restart`, `reboot:halt`: in a namespace of one's own they end its init (kernel/pid_namespace.c,
@@ -142,7 +127,7 @@ fn init_aborts(stage: &mut Stage) {
     let (mut init, member) = family(stage, &["obey"]);
     stage.curtain();
     // A fault, for it cannot send itself what would kill it.
-    init.order("crash");
+    init.order("fault:illegal");
     let status = init.wait();
     assert!([libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV].contains(&(status & 0x7f)), "{status:#x}");
     stage

@@ -82,9 +82,8 @@ fn parent_exits(stage: &mut Stage) {
     stage.curtain();
     parent.order("exit:0");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .mechanism(Mechanism::Kernel)
         .killer(parent.who())
@@ -105,9 +104,8 @@ fn parent_killed(stage: &mut Stage) {
     stage.curtain();
     let killer = stage.strike("kz-killer", parent.pid(), "KILL");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .killer(&killer)
         .actor(&killer)
@@ -126,9 +124,8 @@ fn parent_killed_9(stage: &mut Stage) {
     stage.curtain();
     let killer = stage.strike("kz-killer", parent.pid(), "TERM");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGKILL)
         .killer(&killer)
         .innocent(parent.pid())
@@ -138,11 +135,10 @@ fn parent_killed_9(stage: &mut Stage) {
 fn parent_crashes(stage: &mut Stage) {
     let (mut parent, victim) = family(stage, "pdeathsig:TERM");
     stage.curtain();
-    parent.order("segfault");
+    parent.order("fault:maperr");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .no_killer()
         .actor(parent.who())
@@ -158,9 +154,8 @@ fn parent_kills_itself(stage: &mut Stage) {
     stage.curtain();
     parent.order("kill:me,KILL");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .killer(parent.who())
         .action("SIGKILL to itself")
@@ -172,9 +167,8 @@ fn parent_aborts(stage: &mut Stage) {
     stage.curtain();
     parent.order("abort");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .killer(parent.who())
         .chain(&["kz-parent", "sent SIGABRT to itself", "had asked for SIGTERM", "was killed by SIGTERM"])
@@ -228,9 +222,8 @@ fn all_threads_exit(stage: &mut Stage) {
     stage.curtain();
     let killer = stage.strike("kz-killer", parent.pid(), "TERM");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .without_btf(Kind::ParentDeathSignal, Confidence::Likely)
         .killer(&killer)
@@ -243,9 +236,8 @@ fn caught(stage: &mut Stage) {
     stage.curtain();
     parent.order("exit:0");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_exit(143)
         .graceful()
         .killer(parent.who())
@@ -275,9 +267,8 @@ fn subreaper(stage: &mut Stage) {
     stage.until_default(victim.pid, libc::SIGTERM);
     reaper.order("exit:4");
     reaper.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGTERM)
         .killer(reaper.who())
         .innocent(parent)
@@ -292,9 +283,8 @@ fn decoy(stage: &mut Stage) {
     parent.tell("kill:child,TERM");
     parent.order("exit:0");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::ParentDeathSignal)
+        .death_of_orphan(victim.pid, Kind::ParentDeathSignal)
         .by_signal(libc::SIGKILL)
         .killer(parent.who())
         .other_signal("SIGTERM");
@@ -306,9 +296,8 @@ fn parent_kills(stage: &mut Stage) {
     parent.tell("kill:child,TERM");
     parent.order("exit:0");
     parent.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::KilledByProcess)
+        .death_of_orphan(victim.pid, Kind::KilledByProcess)
         .by_signal(libc::SIGTERM)
         .mechanism(Mechanism::Kill)
         .killer(parent.who())

@@ -74,8 +74,7 @@ fn session(stage: &mut Stage, job: &str, acts: &str) -> (Actor, Person, Person) 
 
 /// Of the foreground job, which was hung up because its leader ended.
 fn hung_up<'a>(stage: &'a mut Stage, victim: &Person) -> Death<'a> {
-    let status = stage.reap(victim.pid);
-    stage.died(victim.pid, Some(status), Kind::SessionLeaderExit).by_signal(libc::SIGHUP)
+    stage.death_of_orphan(victim.pid, Kind::SessionLeaderExit).by_signal(libc::SIGHUP)
 }
 
 fn leader_exits(stage: &mut Stage) {
@@ -115,7 +114,7 @@ fn leader_killed(stage: &mut Stage) {
 fn leader_crashes(stage: &mut Stage) {
     let (mut leader_stdin, leader, victim) = session(stage, "job", "ready:me+pause");
     stage.curtain();
-    leader_stdin.order("segfault");
+    leader_stdin.order("fault:maperr");
     hung_up(stage, &victim)
         .no_killer()
         .actor(&leader)
@@ -128,9 +127,8 @@ fn job_catches(stage: &mut Stage) {
     let (mut leader_stdin, leader, victim) = session(stage, "job", "catch:HUP,exit,129+ready:me+pause");
     stage.curtain();
     leader_stdin.order("exit:0");
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::SessionLeaderExit)
+        .death_of_orphan(victim.pid, Kind::SessionLeaderExit)
         .by_exit(129)
         .graceful()
         .killer(&leader)
@@ -195,9 +193,8 @@ fn orphaned(stage: &mut Stage) {
     stop(stage, victim.pid, libc::SIGSTOP);
     stage.curtain();
     leader_stdin.order("exit:0");
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::OrphanedProcessGroup)
+        .death_of_orphan(victim.pid, Kind::OrphanedProcessGroup)
         .by_signal(libc::SIGHUP)
         .killer(&leader)
         .actor(&leader)
@@ -218,9 +215,8 @@ fn orphaned_by_kill(stage: &mut Stage) {
     stop(stage, victim.pid, libc::SIGTSTP);
     stage.curtain();
     let killer = stage.strike("kz-killer", leader.pid, "KILL");
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::OrphanedProcessGroup)
+        .death_of_orphan(victim.pid, Kind::OrphanedProcessGroup)
         .by_signal(libc::SIGHUP)
         .killer(&killer)
         .innocent(leader.pid)
@@ -248,9 +244,8 @@ fn orphaned_member(stage: &mut Stage) {
     stop(stage, stopped.pid, libc::SIGSTOP);
     stage.curtain();
     wrapper.order("exit:0");
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::OrphanedProcessGroup)
+        .death_of_orphan(victim.pid, Kind::OrphanedProcessGroup)
         .by_signal(libc::SIGHUP)
         .killer(&leader)
         .also_died(stopped.pid, None)
@@ -268,9 +263,8 @@ fn orphaned_without_terminal(stage: &mut Stage) {
     stage.curtain();
     shell.order("exit:0");
     shell.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::OrphanedProcessGroup)
+        .death_of_orphan(victim.pid, Kind::OrphanedProcessGroup)
         .by_signal(libc::SIGHUP)
         .killer(shell.who())
         .without_btf(Kind::OrphanedProcessGroup, Confidence::Likely)
@@ -317,9 +311,8 @@ fn ctrl_z(stage: &mut Stage) {
     wrapper.tell("foreground");
     stage.curtain();
     wrapper.order("exit:0");
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::OrphanedProcessGroup)
+        .death_of_orphan(victim.pid, Kind::OrphanedProcessGroup)
         .by_signal(libc::SIGHUP)
         .killer(&leader)
         .without_btf(Kind::OrphanedProcessGroup, Confidence::Likely)

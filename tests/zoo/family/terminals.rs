@@ -116,9 +116,8 @@ fn wrapper_exits(stage: &mut Stage) {
     stage.curtain();
     wrapper.order("exit:0");
     wrapper.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .killer(wrapper.who())
         .actor(wrapper.who())
@@ -132,9 +131,8 @@ fn wrapper_killed(stage: &mut Stage) {
     stage.curtain();
     let killer = stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .killer(&killer)
         .actor(&killer)
@@ -154,11 +152,10 @@ fn wrapper_crashes(stage: &mut Stage) {
     stage.adopt_orphans();
     let (mut wrapper, victim) = on_terminal(stage, "ready:me+pause");
     stage.curtain();
-    wrapper.order("segfault");
+    wrapper.order("fault:maperr");
     wrapper.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .no_killer()
         .actor(wrapper.who())
@@ -173,9 +170,8 @@ fn earlyoom(stage: &mut Stage) {
     stage.curtain();
     daemon.tell(&format!("kill:{},TERM", wrapper.pid()));
     wrapper.wait();
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .killer(daemon.who())
         .actor(daemon.who())
@@ -215,9 +211,8 @@ fn inherited(stage: &mut Stage) {
     stage.rest(20);
     let killer = stage.strike("kz-other", holder, "TERM");
     stage.reap(holder);
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .killer(&killer)
         .innocent(innocent.pid)
@@ -254,9 +249,8 @@ fn forked(stage: &mut Stage) {
     stage.curtain();
     let killer = stage.strike("kz-killer", wrapper.pid(), "KILL");
     wrapper.wait();
-    let status = stage.reap(victim);
     stage
-        .died(victim, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .killer(&killer)
         // Whether it leads a session is not seen there, and /proc is read too early.
@@ -270,9 +264,8 @@ fn foreground(stage: &mut Stage) {
     stage.curtain();
     wrapper.tell("close");
     child_status(&mut wrapper);
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .killer(wrapper.who())
         .innocent(leader.pid)
@@ -303,9 +296,8 @@ fn passed_on(stage: &mut Stage) {
     stage.curtain();
     wrapper.tell("close");
     child_status(&mut wrapper);
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .killer(wrapper.who())
         .innocent(leader.pid)
@@ -328,9 +320,8 @@ fn passed_on_killed(stage: &mut Stage) {
     let killer = stage.strike("kz-killer", wrapper.pid(), "TERM");
     wrapper.wait();
     stage.reap(leader.pid);
-    let status = stage.reap(victim.pid);
     stage
-        .died(victim.pid, Some(status), Kind::TtyHangup)
+        .death_of_orphan(victim.pid, Kind::TtyHangup)
         .by_signal(libc::SIGHUP)
         .without_btf(Kind::TtyHangup, Confidence::Likely)
         .killer(&killer)
