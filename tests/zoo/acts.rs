@@ -290,8 +290,12 @@ pub(crate) fn other(program: &str) -> Command {
     let (name, acts) = program.split_once(':').unwrap_or((program, ""));
     let me = std::env::current_exe().expect("a running program has a path");
     let path = me.with_file_name(name);
-    if !path.exists() {
-        std::fs::hard_link(&me, &path).expect("the stage's directory can hold links");
+    // Another actor may just have made it.
+    match std::fs::hard_link(&me, &path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            panic!("the stage's directory can hold links: {error}")
+        }
+        _ => {}
     }
     let mut command = Command::new(path);
     command.args(list(acts).into_iter().filter(|act| !act.is_empty()));

@@ -1,13 +1,22 @@
 //! The `zoo` program, run by a test.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::truth::Truth;
 use crate::sandbox::die_with_this_thread;
+
+/// Far longer than any case takes, also on an emulated machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the zoo says of a case.
 #[derive(Clone, Debug, Deserialize)]
@@ -94,10 +103,40 @@ impl Director {
     }
 
     fn line(&mut self) -> String {
+        if !self.talks() {
+            self.kill();
+            panic!("the case hangs: its director said nothing for {} s", PATIENCE.as_secs());
+        }
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("the director writes text");
         line.trim_end().to_owned()
     }
+}
+
+impl Director {
+    /// Waits until there is something to read.
+    fn talks(&self) -> bool {
+        let mut fds = [PollFd::new(self.stdout.get_ref().as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(PATIENCE).expect("less than a month");
+        !self.stdout.buffer().is_empty() || poll(&mut fds, patience) != Ok(0)
+    }
+
+    /// Ends it with its actors: none may be taken for one of the next case.
+    fn kill(&mut self) {
+        for pid in descendants(self.child.id()) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
+        let _ = self.child.kill();
+    }
+}
+
+/// A process's children, theirs, and so on.
+fn descendants(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> =
+        lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
+    children.iter().flat_map(|&child| descendants(child)).chain(children.iter().copied()).collect()
 }
 
 impl Drop for Director {
