@@ -22,5 +22,5 @@ pub use procs::{
 pub use sandbox::Sandbox;
 pub use terminal::Terminal;
 pub use under_test::{Outcome, Watch, ancestry, killtrace_path};
-pub use victim::{Truth, Victim, strike, strike_thread, striker_path, victim_path};
+pub use victim::{Truth, Victim, strike, striker_path, victim_path};
 pub use vite::Vite;

@@ -35,8 +35,6 @@ fn program(name: &str) -> PathBuf {
 #[derive(Debug)]
 pub struct Victim {
     child: Child,
-    /// The numbers it printed when it was ready: thread or child ids.
-    pub facts: Vec<u32>,
 }
 
 impl Victim {
@@ -52,9 +50,7 @@ impl Victim {
         let mut line = String::new();
         let stdout = child.stdout.as_mut().expect("its output is a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the victim writes text");
-        let numbers = line.strip_prefix("ready").unwrap_or_default().split_whitespace();
-        let facts = numbers.map(|number| number.parse().expect("victims print pids")).collect();
-        Self { child, facts }
+        Self { child }
     }
 
     #[must_use]
@@ -98,18 +94,7 @@ impl From<ExitStatus> for Truth {
 /// # Panics
 /// When it could not.
 pub fn strike(pid: i32, signo: i32) -> u32 {
-    run_striker(&["kill", &pid.to_string(), &signo.to_string()])
-}
-
-/// Like [`strike`], at one thread.
-///
-/// # Panics
-/// When it could not.
-pub fn strike_thread(tid: u32, signo: i32) -> u32 {
-    run_striker(&["tkill", &tid.to_string(), &signo.to_string()])
-}
-
-fn run_striker(args: &[&str]) -> u32 {
+    let args = ["kill", &pid.to_string(), &signo.to_string()];
     let mut striker = Command::new(striker_path()).args(args).spawn().expect("cannot start the striker");
     let pid = striker.id();
     let status = striker.wait().expect("a child can be waited for");

@@ -1,6 +1,6 @@
 //! Small programs that die in known ways.
 //!
-//! `victim WAY [ARGS]`. Those that wait print `ready` and their own facts first; all of them end by themselves
+//! `victim WAY [ARGS]`. Those that wait print `ready` first; all of them end by themselves
 //! after a minute, so that a test that fails leaves nothing behind.
 
 #![allow(clippy::print_stdout, reason = "how a victim tells its test that it is ready")]
@@ -14,7 +14,6 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::sys::wait::wait;
-use nix::unistd::{ForkResult, Pid, fork, setpgid, setsid};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -26,13 +25,9 @@ fn main() {
         handle(signal, SigHandler::SigDfl);
     }
     match *args.as_slice() {
-        ["wait"] => wait_for_the_end(&[]),
-        ["ignore-term", code] => ignore_term(number(code)),
+        ["wait"] => wait_for_the_end(),
         ["exit-on-term", code] => exit_on_term(number(code)),
         ["handle-usr1"] => handle_usr1(),
-        ["threads"] => threads(),
-        ["group", members] => group(number(members)),
-        ["leave-orphan"] => leave_orphan(),
         ["hold", mib] => hold(number(mib)),
         ["eat", step_mib] => eat(number(step_mib)),
         ["reap"] => reap(),
@@ -48,9 +43,8 @@ fn number<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| panic!("not a number: {text}"))
 }
 
-fn ready(facts: &[u32]) {
-    let facts: Vec<String> = facts.iter().map(u32::to_string).collect();
-    println!("ready {}", facts.join(" "));
+fn ready() {
+    println!("ready");
 }
 
 fn handle(signal: Signal, handler: SigHandler) {
@@ -65,17 +59,9 @@ fn wait_for_input_to_close() {
     std::io::stdin().read_to_end(&mut rest).expect("cannot read standard input");
 }
 
-fn wait_for_the_end(facts: &[u32]) {
-    ready(facts);
+fn wait_for_the_end() {
+    ready();
     std::thread::sleep(LIFETIME);
-}
-
-/// Ignores SIGTERM; ends by itself, with `code`, when its standard input closes.
-fn ignore_term(code: i32) {
-    handle(Signal::SIGTERM, SigHandler::SigIgn);
-    ready(&[]);
-    wait_for_input_to_close();
-    std::process::exit(code);
 }
 
 static NOTED: AtomicBool = AtomicBool::new(false);
@@ -87,7 +73,7 @@ extern "C" fn noted(_: libc::c_int) {
 /// Handles SIGTERM and exits with `code` in its own time.
 fn exit_on_term(code: i32) {
     handle(Signal::SIGTERM, SigHandler::Handler(noted));
-    ready(&[]);
+    ready();
     // Not `pause`: the signal may have come already.
     let start = std::time::Instant::now();
     while !NOTED.load(Ordering::Relaxed) && start.elapsed() < LIFETIME {
@@ -100,7 +86,7 @@ fn exit_on_term(code: i32) {
 /// Handles every SIGUSR1, for as long as it lives.
 fn handle_usr1() {
     handle(Signal::SIGUSR1, SigHandler::Handler(noted));
-    ready(&[]);
+    ready();
     let start = std::time::Instant::now();
     while start.elapsed() < LIFETIME {
         // SAFETY: no arguments, no memory.
@@ -108,58 +94,16 @@ fn handle_usr1() {
     }
 }
 
-/// Three threads besides the leader, whose ids it prints.
-fn threads() {
-    let (send, receive) = std::sync::mpsc::channel();
-    for _ in 0..3 {
-        let send = send.clone();
-        std::thread::spawn(move || {
-            let tid = nix::unistd::gettid().as_raw().unsigned_abs();
-            send.send(tid).expect("the leader waits for this");
-            std::thread::sleep(LIFETIME);
-        });
-    }
-    let tids: Vec<u32> = receive.iter().take(3).collect();
-    wait_for_the_end(&tids);
-}
-
-/// A process group of its own with `members` children, whose ids it prints.
-fn group(members: usize) {
-    setpgid(Pid::from_raw(0), Pid::from_raw(0)).expect("cannot lead a process group");
-    let pids: Vec<u32> = (0..members).map(|_| child(|| std::thread::sleep(LIFETIME))).collect();
-    wait_for_the_end(&pids);
-}
-
-/// Leaves a child in a session of its own, which survives it.
-fn leave_orphan() {
-    let orphan = child(|| {
-        setsid().expect("a child is no group leader");
-        std::thread::sleep(LIFETIME);
-    });
-    wait_for_the_end(&[orphan]);
-}
-
-fn child(body: impl FnOnce()) -> u32 {
-    // SAFETY: these victims have one thread when they fork.
-    match unsafe { fork() }.expect("cannot fork") {
-        ForkResult::Parent { child } => child.as_raw().unsigned_abs(),
-        ForkResult::Child => {
-            body();
-            std::process::exit(0);
-        }
-    }
-}
-
 /// Keeps some memory, and does nothing with it.
 fn hold(mib: usize) {
     let held = vec![1_u8; mib << 20];
-    wait_for_the_end(&[]);
+    wait_for_the_end();
     drop(held);
 }
 
 /// Once its standard input closes, takes memory and keeps it, `step_mib` at a time, until somebody stops it.
 fn eat(step_mib: usize) {
-    ready(&[]);
+    ready();
     wait_for_input_to_close();
     let mut eaten = Vec::new();
     loop {
@@ -171,7 +115,7 @@ fn eat(step_mib: usize) {
 
 /// The init of a PID namespace: reaps what is handed to it, for ever.
 fn reap() {
-    ready(&[]);
+    ready();
     std::io::stdout().flush().expect("cannot write to standard output");
     loop {
         if wait() == Err(Errno::ECHILD) {

@@ -11,8 +11,7 @@ fn main() {
     let number = |text: &str| text.parse::<i64>().unwrap_or_else(|_| panic!("not a number: {text}"));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match *args.as_slice() {
-        ["kill", pid, signo] => send(libc::SYS_kill, number(pid), number(signo)),
-        ["tkill", tid, signo] => send(libc::SYS_tkill, number(tid), number(signo)),
+        ["kill", pid, signo] => send(number(pid), number(signo)),
         ["flood", pid, signo, per_second, seconds] => {
             flood(number(pid), number(signo), number(per_second), number(seconds));
         }
@@ -20,9 +19,9 @@ fn main() {
     }
 }
 
-fn send(call: i64, target: i64, signo: i64) {
+fn send(target: i64, signo: i64) {
     // SAFETY: plain numbers; the test that runs this owns the target.
-    assert_eq!(unsafe { libc::syscall(call, target, signo) }, 0, "cannot send: {}", Errno::last());
+    assert_eq!(unsafe { libc::syscall(libc::SYS_kill, target, signo) }, 0, "cannot send: {}", Errno::last());
 }
 
 /// Sends `per_second` signals a second for `seconds`, evenly, and prints how many it sent.
@@ -38,7 +37,7 @@ fn flood(pid: i64, signo: i64, per_second: i64, seconds: i64) {
         }
         let due = (elapsed_us * per_second / 1_000_000).min(total);
         while sent < due {
-            send(libc::SYS_kill, pid, signo);
+            send(pid, signo);
             sent += 1;
         }
     }

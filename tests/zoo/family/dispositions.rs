@@ -231,7 +231,8 @@ fn decoys(stage: &mut Stage) {
     stage.curtain();
     let acts = ["USR1", "USR2", "HUP", "INT", "WINCH", "CONT"].map(|signal| towards(&victim, "kill", signal));
     let decoy = stage.perform("kz-decoy", &acts.each_ref().map(String::as_str));
-    let killer = stage.strike("kz-killer", victim.pid(), "KILL");
+    let blows = ["KILL", "TERM"].map(|signal| towards(&victim, "kill", signal));
+    let killer = stage.perform("kz-killer", &blows.each_ref().map(String::as_str));
     let decoy_again = stage.strike("kz-decoy", victim.pid(), "TERM");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)

@@ -138,7 +138,7 @@ fn exit_with_decoy(stage: &mut Stage) {
 }
 
 fn two_ask(stage: &mut Stage) {
-    let mut victim = stage.victim(&["catch:TERM,slow,100,0", "ready", "pause"]);
+    let mut victim = stage.victim(&["catch:TERM,slow,1000,0", "ready", "pause"]);
     stage.curtain();
     let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     let second = stage.strike("kz-second", victim.pid(), "TERM");
