@@ -155,8 +155,9 @@ impl Procfs {
         if stat.threads > 1 {
             facts.threads = threads(tgid);
         }
-        facts.zombie = stat.zombie() && facts.threads.is_empty();
-        facts.leaderless = stat.zombie() && !facts.threads.is_empty();
+        // By the number that came with the state: a thread may have ended since, and tells so itself.
+        facts.zombie = stat.zombie();
+        facts.leaderless = stat.leaderless();
         facts.ppid = Some(stat.ppid);
         facts.comm = Some(stat.comm);
         facts.start_boottime_ns = Some(self.ticks_to_ns(stat.start_ticks));

@@ -350,6 +350,11 @@ impl Process {
         }
     }
 
+    /// taskstats has named this thread as its last.
+    pub(super) fn stats_of_last(&self, tid: u32) -> bool {
+        self.stats.is_some_and(|stats| stats.tid == tid && stats.group_dead == Some(true))
+    }
+
     /// Whether its last thread ended by a signal, or at least not by its own call; `None` where that is not seen.
     #[must_use]
     pub fn signaled(&self) -> Option<bool> {

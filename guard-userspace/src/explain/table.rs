@@ -7,13 +7,13 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::model::Header;
-use crate::model::event::{Current, Event, Fact, Signal};
+use crate::model::event::{Current, Event, Exit, Fact, Signal};
 use crate::model::kernel_log;
 use crate::model::signal::{Signo, code};
 use crate::model::text::Comm;
 
 use super::history::{OomMark, SignalRun};
-use super::process::{EndedBy, Mark, ProcId, Process};
+use super::process::{Mark, ProcId, Process};
 
 /// `CLONE_VM` (include/uapi/linux/sched.h).
 const CLONE_VM: u64 = 0x100;
@@ -27,8 +27,8 @@ pub struct Table {
     processes: HashMap<ProcId, Process>,
     by_tid: HashMap<u32, ProcId>,
     dead: VecDeque<ProcId>,
-    /// Threads that ended before their processes, and when: what a thread does to others comes after its exit event.
-    gone: VecDeque<(u32, ProcId, u64)>,
+    /// Threads that ended before their processes: what a thread does to others comes after its exit event.
+    gone: VecDeque<Gone>,
     next: u64,
     /// killtrace's own pid.
     own_tgid: u32,
@@ -37,6 +37,15 @@ pub struct Table {
     pub(super) manual_oom_ns: Option<u64>,
     /// Names of users; `None` for those that have none.
     users: HashMap<u32, Option<Rc<str>>>,
+}
+
+/// A thread that ended, as far as is known before its process.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    tid: u32,
+    process: ProcId,
+    at: Mark,
+    exit: Exit,
 }
 
 /// What an event did to the table that the explainer must know.
@@ -194,20 +203,7 @@ impl Table {
             }
             Fact::CgroupAttach { tid, hierarchy, path } => self.cgroup_attach(*tid, *hierarchy, path),
             Fact::Exit(exit) => self.exit(at, event.current, exit),
-            Fact::Taskstats(stats) => {
-                let id = stats.tgid.and_then(|tgid| self.by_tid(tgid)).or_else(|| self.by_tid(stats.tid));
-                if let Some(process) = id.and_then(|id| self.get_mut(id)) {
-                    let by = (!stats.signaled && stats.status.signal().is_none() && stats.status.0 != 0)
-                        .then_some(EndedBy { tid: stats.tid, comm: stats.comm, blocked: None });
-                    process.thread_ended(stats.tid, stats.status, stats.signaled, by);
-                    // Read later than the exit event, which may have taken this thread out already.
-                    let alone = process.threads.iter().all(|&tid| tid == stats.tid);
-                    if stats.group_dead.unwrap_or(alone) {
-                        process.apply_taskstats(stats);
-                    }
-                }
-                Change::Nothing
-            }
+            Fact::Taskstats(stats) => self.taskstats(stats),
             Fact::Process(facts) => self.facts(at, facts),
             Fact::KernelLog { text } if kernel_log::manual_oom(text) => {
                 self.manual_oom_ns = Some(at.t_ns);
@@ -241,7 +237,7 @@ impl Table {
             return None;
         }
         let tgid = current.tgid.unwrap_or(current.tid);
-        let thread = || self.gone(current.tid).map(|(_, process, _)| process);
+        let thread = || self.gone(current.tid).map(|gone| gone.process);
         if let Some(id) = self.by_tid(tgid).or_else(|| self.by_tid(current.tid)).or_else(thread) {
             return Some(id);
         }
@@ -253,8 +249,8 @@ impl Table {
     }
 
     /// A thread that ended before its process, if its number was not given to another since.
-    fn gone(&self, tid: u32) -> Option<(u32, ProcId, u64)> {
-        self.gone.iter().rev().copied().find(|&(gone, ..)| gone == tid)
+    fn gone(&self, tid: u32) -> Option<Gone> {
+        self.gone.iter().rev().copied().find(|gone| gone.tid == tid)
     }
 
     fn insert(&mut self, tgid: u32, comm: Comm) -> ProcId {
@@ -314,7 +310,8 @@ impl Table {
         let known = self.by_tid(target).or_else(|| self.by_tid(signal.target_tid));
         let id = known.unwrap_or_else(|| self.insert(target, signal.target_comm.unwrap_or_default()));
         let sender_ended = || {
-            if current.is_some_and(|current| self.gone(current.tid).is_some_and(|(.., t_ns)| t_ns <= at.t_ns))
+            if current
+                .is_some_and(|current| self.gone(current.tid).is_some_and(|gone| gone.at.t_ns <= at.t_ns))
             {
                 return true;
             }

@@ -4,7 +4,7 @@ mod memory;
 mod own_doing;
 mod tracers;
 
-use crate::model::event::{Call, Current, Exit, Fact, Fork, SignalResult};
+use crate::model::event::{Call, Current, Exit, Fact, Fork, ProcessFacts, SignalResult};
 use crate::model::report::{Confidence, Death, Kind, Mechanism, Role};
 use crate::model::signal::{Signo, code};
 
@@ -416,4 +416,20 @@ fn a_thread_that_ended_sends_nothing_more_though_its_process_lives() {
     let death = scenario.dies(200, Signo::TERM).death(200);
     assert_cause(&death, Kind::ParentDeathSignal, Mechanism::Kernel, Confidence::Certain);
     assert_eq!(death.cause.detail.as_deref(), Some("parent_thread_exit"));
+}
+
+/// The thread that execs takes the leader's number (fs/exec.c, `de_thread`), whose end was seen just before.
+#[test]
+fn a_thread_that_execs_is_not_the_leader_that_ended() {
+    let mut scenario = vite();
+    scenario.spawn(40, 300, &["/opt/launcher"]);
+    scenario.facts(ProcessFacts { tgid: 300, threads: vec![301], ..ProcessFacts::default() });
+    let unknown = |scenario: &Scenario| Current { exiting: None, ..scenario.current(300) };
+    let leader = unknown(&scenario);
+    scenario.push(Some(leader), Fact::Exit(Exit::default()));
+    scenario.exec(300, &["/opt/killer"]);
+    let killer = unknown(&scenario);
+    scenario.signal(killer, 100, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, None);
+    let death = scenario.dies(100, Signo::TERM).death(100);
+    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Certain);
 }

@@ -25,7 +25,16 @@ impl Stat {
 
     /// Dead and not reaped. A leader that has left before its threads looks the same but for their number.
     pub(super) fn zombie(&self) -> bool {
-        matches!(self.state, b'Z' | b'X') && self.threads <= 1
+        self.dead() && self.threads <= 1
+    }
+
+    /// Its leader thread has ended, others live on.
+    pub(super) fn leaderless(&self) -> bool {
+        self.dead() && self.threads > 1
+    }
+
+    fn dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
     }
 
     /// By SIGSTOP or its like; a tracer's stop says `t`.
@@ -35,7 +44,7 @@ impl Stat {
 
     /// Its arguments can no longer be read.
     pub(super) fn exiting(&self) -> bool {
-        matches!(self.state, b'Z' | b'X') || self.flags & Self::PF_EXITING != 0
+        self.dead() || self.flags & Self::PF_EXITING != 0
     }
 
     pub(super) fn kernel_thread(&self) -> bool {
@@ -212,9 +221,10 @@ mod tests {
     fn zombies_and_kernel_threads_are_recognised() {
         let left = STAT.replacen('S', "Z", 1);
         let left = stat(format!("1 (x) {left}").as_bytes()).unwrap();
-        assert!(left.exiting() && !left.zombie(), "a leader that its threads outlive");
+        assert!(left.leaderless() && left.exiting() && !left.zombie(), "a leader that its threads outlive");
         let zombie = STAT.replacen('S', "Z", 1).replacen(" 0 11 0 ", " 0 1 0 ", 1);
-        assert!(stat(format!("1 (x) {zombie}").as_bytes()).unwrap().zombie());
+        let zombie = stat(format!("1 (x) {zombie}").as_bytes()).unwrap();
+        assert!(zombie.zombie() && !zombie.leaderless());
         let kernel = STAT.replacen("4194304", "2129984", 1);
         assert!(stat(format!("2 (kthreadd) {kernel}").as_bytes()).unwrap().kernel_thread());
         let exiting = STAT.replacen("4194304", "4194308", 1);

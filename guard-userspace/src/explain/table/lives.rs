@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use crate::model::event::{Current, Exec, Exit, Fork, ProcessFacts};
+use crate::model::event::{Current, Exec, Exit, Fork, ProcessFacts, Taskstats};
 use crate::model::text::Comm;
 
-use super::{CLONE_VM, Change, Table};
+use super::{CLONE_VM, Change, Gone, Table};
 use crate::explain::process::{EndedBy, Ending, Mark, ProcId, Process};
 
 impl Table {
     pub(super) fn fork(&mut self, at: Mark, current: Option<Current>, fork: &Fork) -> Change {
         let creator = current.and_then(|current| self.current(current));
-        self.gone.retain(|&(tid, ..)| tid != fork.child_tid);
+        self.gone.retain(|gone| gone.tid != fork.child_tid);
         if fork.child_tgid != fork.child_tid {
             // A thread.
             if let Some(id) = self.by_tid(fork.child_tgid) {
@@ -112,6 +112,8 @@ impl Table {
     pub(super) fn exec(&mut self, at: Mark, current: Option<Current>, exec: &Exec) -> Change {
         let Some(current) = current else { return Change::Nothing };
         let Some(id) = self.current(current) else { return Change::Nothing };
+        // Its thread has the number of the leader now, which has ended.
+        self.gone.retain(|gone| gone.process != id);
         let threads = self.get(id).map(|process| process.threads.clone()).unwrap_or_default();
         for tid in threads {
             if self.get(id).is_some_and(|process| process.tgid != tid) {
@@ -161,7 +163,8 @@ impl Table {
         let Some(process) = self.get_mut(id) else { return Change::Nothing };
         process.threads.remove(&current.tid);
         let tgid = process.tgid;
-        let last = exit.group_dead.unwrap_or(process.threads.is_empty());
+        let last =
+            exit.group_dead.unwrap_or(process.threads.is_empty() || process.stats_of_last(current.tid));
         if process.ending.is_some_and(|ending| !ending.assumed) {
             return Change::Nothing;
         }
@@ -176,21 +179,51 @@ impl Table {
             if self.gone.len() == Self::GONE {
                 self.gone.pop_front();
             }
-            self.gone.push_back((current.tid, id, at.t_ns));
+            self.gone.push_back(Gone { tid: current.tid, process: id, at, exit: *exit });
             return Change::Nothing;
         }
+        self.end(id, at, current.tid, exit)
+    }
+
+    /// A process has ended with this thread.
+    fn end(&mut self, id: ProcId, at: Mark, tid: u32, exit: &Exit) -> Change {
+        let Some(process) = self.get_mut(id) else { return Change::Nothing };
+        let tgid = process.tgid;
         process.ppid = exit.ppid.or(process.ppid);
         process.start_ns = exit.start_boottime_ns.or(process.start_ns);
         process.peak_rss_bytes = exit.max_rss_bytes.or(process.peak_rss_bytes);
-        process.ending =
-            Some(Ending { at, tid: current.tid, status: exit.status, exit: *exit, assumed: false });
+        process.ending = Some(Ending { at, tid, status: exit.status, exit: *exit, assumed: false });
         process.use_stats();
         process.listening.clear();
-        if current.tid != tgid {
-            self.by_tid.remove(&current.tid);
+        if tid != tgid {
+            self.by_tid.remove(&tid);
         }
         self.bury(id);
         Change::Died(id)
+    }
+
+    /// How a thread ended. Where exit events do not say which thread was the last, this does (kernel/taskstats.c,
+    /// `taskstats_exit`): counting can be wrong, for a thread that is ending is still in /proc, and one whose `execve`
+    /// fails has become the leader by then (fs/exec.c, `de_thread`).
+    pub(super) fn taskstats(&mut self, stats: &Taskstats) -> Change {
+        let id = stats.tgid.and_then(|tgid| self.by_tid(tgid)).or_else(|| self.by_tid(stats.tid));
+        let Some(process) = id.and_then(|id| self.get_mut(id)) else { return Change::Nothing };
+        let by = (!stats.signaled && stats.status.signal().is_none() && stats.status.0 != 0)
+            .then_some(EndedBy { tid: stats.tid, comm: stats.comm, blocked: None });
+        process.thread_ended(stats.tid, stats.status, stats.signaled, by);
+        // Read later than the exit event, which may have taken this thread out already.
+        let alone = process.threads.iter().all(|&tid| tid == stats.tid);
+        if !stats.group_dead.unwrap_or(alone) {
+            return Change::Nothing;
+        }
+        process.apply_taskstats(stats);
+        let (id, alive) = (process.id, process.ending.is_none_or(|ending| ending.assumed));
+        match self.gone(stats.tid).filter(|gone| alive && gone.process == id) {
+            Some(gone) if stats.group_dead == Some(true) && gone.exit.group_dead.is_none() => {
+                self.end(id, gone.at, gone.tid, &gone.exit)
+            }
+            _ => Change::Nothing,
+        }
     }
 
     /// Keeps the number of remembered dead bounded.

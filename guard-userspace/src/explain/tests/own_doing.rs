@@ -1,7 +1,9 @@
 //! Deaths without anybody else: exits, faults, limits, seccomp.
 
 use crate::explain::scenario::Scenario;
-use crate::model::event::{Call, Current, Exit, Fact, Limits, SignalResult, WaitStatus};
+use crate::model::event::{
+    Call, Current, Exit, Fact, Limits, ProcessFacts, SignalResult, Taskstats, WaitStatus,
+};
 use crate::model::report::{Confidence, Death, Kind};
 use crate::model::signal::{Signo, code};
 
@@ -78,6 +80,66 @@ fn threads_that_an_exec_ended_are_forgotten() {
     scenario.exec(100, &["/opt/next"]);
     exit(&mut scenario, 100, 4 << 8, BY_ITSELF);
     assert_cause(&scenario.death(100), Kind::Exited, Confidence::Certain, None);
+}
+
+/// A thread ends where exit events do not say which one was the last, and taskstats does.
+fn thread_ends(scenario: &mut Scenario, tid: u32, status: i32, last: bool, stats_first: bool) {
+    let current = Current { tid, tgid: None, exiting: None, ..scenario.exiting(100) };
+    let stats = Taskstats {
+        tid,
+        tgid: Some(100),
+        status: WaitStatus(status),
+        group_dead: Some(last),
+        comm: None,
+        signaled: true,
+        max_rss_bytes: None,
+    };
+    if stats_first {
+        scenario.push(None, Fact::Taskstats(stats));
+    }
+    scenario.push(Some(current), Fact::Exit(Exit::default()));
+    if !stats_first {
+        scenario.push(None, Fact::Taskstats(stats));
+    }
+}
+
+#[test]
+fn taskstats_names_the_last_thread_where_counting_cannot() {
+    for stats_first in [false, true] {
+        // The thread's `execve` ends the leader, takes its number, and fails.
+        let mut scenario = program();
+        let thread = ProcessFacts { tgid: 100, threads: vec![101], ..ProcessFacts::default() };
+        scenario.facts(thread.clone());
+        thread_ends(&mut scenario, 100, 0, false, stats_first);
+        own(&mut scenario, Signo::SEGV, code::SI_KERNEL, false, None);
+        thread_ends(&mut scenario, 100, Signo::SEGV.0, true, stats_first);
+        assert_eq!(scenario.death(100).exit.signal_number, Some(Signo::SEGV.0));
+        // /proc still has a thread that has ended already.
+        let mut scenario = program();
+        scenario.facts(thread.clone());
+        thread_ends(&mut scenario, 101, 0, false, stats_first);
+        scenario.facts(thread);
+        thread_ends(&mut scenario, 100, 0, true, stats_first);
+        assert_cause(&scenario.death(100), Kind::Exited, Confidence::Certain, None);
+    }
+}
+
+#[test]
+fn a_process_whose_leader_left_before_watching_ends_with_its_last_thread() {
+    let mut scenario = Scenario::new();
+    scenario.seed(40, 1, "bash", &["/bin/bash"]);
+    let left = ProcessFacts {
+        tgid: 100,
+        seeded: true,
+        leaderless: true,
+        threads: vec![101],
+        ppid: Some(40),
+        ..ProcessFacts::default()
+    };
+    scenario.facts(left).seeded().kill(40, 100, Signo::TERM);
+    let current = Current { tid: 101, tgid: None, exiting: None, ..scenario.exiting(100) };
+    scenario.push(Some(current), Fact::Exit(Exit::default()));
+    assert_eq!(scenario.watch(100).deaths.len(), 1);
 }
 
 #[test]
