@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::model::event::Call;
 use crate::model::signal::Signo;
 
 use super::history::SignalRun;
@@ -27,6 +28,23 @@ impl Act {
     const TARGETS: usize = 64;
     /// The kernel walks a group in one go; a sender that loops over `kill` needs a system call for each.
     const GAP_NS: u64 = 5_000_000;
+    /// A busy machine may stop in the middle of the walk.
+    const GAP_OF_ONE_CALL_NS: u64 = 200_000_000;
+
+    /// `kill(-pgid)` sends to each member once (kernel/signal.c, `__kill_pgrp_info`): a member that it has not sent
+    /// to yet belongs to the same call.
+    fn takes(&self, target: ProcId, run: &SignalRun) -> bool {
+        let argument = run.syscall.map(|syscall| syscall.args[0]);
+        let same = self.sender_tid == run.current_tid
+            && self.signo == run.signo
+            && self.code == run.code
+            && self.argument == argument;
+        let one_call = run.syscall.is_some_and(|syscall| syscall.call == Call::Kill)
+            && self.count <= Self::TARGETS as u64
+            && !self.targets.contains(&target);
+        let gap_ns = if one_call { Self::GAP_OF_ONE_CALL_NS } else { Self::GAP_NS };
+        same && run.last.t_ns.saturating_sub(self.last_ns) < gap_ns
+    }
 }
 
 /// The last few acts.
@@ -39,13 +57,8 @@ impl Acts {
     const KEPT: usize = 128;
 
     pub fn note(&mut self, target: ProcId, run: &SignalRun) {
-        let argument = run.syscall.map(|syscall| syscall.args[0]);
         if let Some(act) = self.recent.back_mut()
-            && act.sender_tid == run.current_tid
-            && act.signo == run.signo
-            && act.code == run.code
-            && act.argument == argument
-            && run.last.t_ns.saturating_sub(act.last_ns) < Act::GAP_NS
+            && act.takes(target, run)
         {
             act.last_ns = run.last.t_ns;
             if !act.targets.contains(&target) {
@@ -63,7 +76,7 @@ impl Acts {
             sender_tid: run.current_tid,
             signo: run.signo,
             code: run.code,
-            argument,
+            argument: run.syscall.map(|syscall| syscall.args[0]),
             last_ns: run.last.t_ns,
             targets: vec![target],
             count: 1,

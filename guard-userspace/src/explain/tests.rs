@@ -255,10 +255,29 @@ fn a_group_kill_is_one_act() {
     let group = Some((Call::Kill, u64::from((-100i32).cast_unsigned())));
     for target in [100, 101] {
         scenario.signal(bash, target, Signo::KILL, code::SI_USER, true, SignalResult::Delivered, group);
+        // A machine with something else to do, in the middle of the system call.
+        scenario.wait(50);
     }
     let death = scenario.dies(101, Signo::KILL).dies(100, Signo::KILL).death(100);
     assert_cause(&death, Kind::KilledByProcess, Mechanism::KillGroup, Confidence::Certain);
     assert!(death.chain.iter().any(|step| step.text.contains("1 more process")), "{:#?}", death.chain);
+}
+
+#[test]
+fn two_kills_of_a_group_are_two_acts() {
+    let mut scenario = vite();
+    scenario.spawn(100, 101, &["/usr/bin/esbuild"]).spawn(100, 102, &["/usr/bin/tsc"]);
+    let bash = scenario.current(40);
+    let group = Some((Call::Kill, u64::from((-100i32).cast_unsigned())));
+    scenario.handle(100, Signo::TERM);
+    for _ in 0..2 {
+        for target in [100, 101, 102] {
+            scenario.signal(bash, target, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, group);
+        }
+        scenario.dies(102, Signo::TERM).wait(50).spawn(100, 102, &["/usr/bin/tsc"]);
+    }
+    let death = scenario.dies(101, Signo::TERM).dies(100, Signo::TERM).death(100);
+    assert!(death.chain.iter().any(|step| step.text.contains("2 more processes")), "{:#?}", death.chain);
 }
 
 #[test]
