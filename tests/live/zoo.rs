@@ -67,7 +67,16 @@ fn play(title: &str, case: &Listed, late: bool) -> Result<(), Failed> {
         keep(&PathBuf::from(dir).join(title), &outcome.recording, &truth);
     }
     let wrong = check(&truth, &outcome.report);
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let wrong = wrong.join("\n");
+    if std::env::var_os("KILLTRACE_VM").is_some() {
+        // A machine that does not live to the end takes the list of failures along.
+        println!("{wrong}");
+        return Err(Failed::without_message());
+    }
+    Err(wrong.into())
 }
 
 /// SysRq e sends SIGTERM to everybody. What is caught, unlike what is ignored, is not handed down to programs that

@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 /// When it has not after `seconds`.
 pub fn eventually<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
+    let mut pause = Duration::from_millis(1);
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < deadline, "waited {seconds} s in vain for {what}");
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause);
+        // A machine that is slow to get there must not be kept busy with looking.
+        pause = (pause * 5 / 4).min(Duration::from_millis(50));
     }
 }
 

@@ -7,8 +7,9 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
+use jsonschema::Validator;
 use killtrace::model::report::{Actor, Death, Report};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -101,24 +102,13 @@ impl Watch {
             return;
         }
         let path = self.dir.path().join("report.json");
-        let said = || fs::read_to_string(self.dir.path().join("stdout")).unwrap_or_default();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        loop {
-            let text = fs::read_to_string(&path).unwrap_or_default();
+        // What killtrace said is printed when this panics.
+        eventually(10, &format!("the report of the death of {pids:?}"), || {
             // It appears with the first death, and by renaming, so it is whole or absent.
-            if let Ok(report) = serde_json::from_str::<Report>(&text) {
-                let dead: BTreeSet<u32> = report.deaths.iter().map(|death| death.victim.pid).collect();
-                if pids.iter().all(|pid| dead.contains(pid)) {
-                    return;
-                }
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "no report of the death of {pids:?}; said:\n{}",
-                said()
-            );
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+            let report: Report = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
+            let dead: BTreeSet<u32> = report.deaths.iter().map(|death| death.victim.pid).collect();
+            pids.iter().all(|pid| dead.contains(pid)).then_some(())
+        });
     }
 
     /// Stops it with SIGTERM, and checks what is true of every report.
@@ -242,10 +232,12 @@ fn words(text: &str) -> String {
 }
 
 fn check_schema(report: &Value) {
-    let schema = serde_json::from_str(SCHEMA).expect("the schema is JSON");
-    let validator = jsonschema::validator_for(&schema).expect("the schema is a schema");
+    static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
+        let schema = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+        jsonschema::validator_for(&schema).expect("the schema is a schema")
+    });
     let errors: Vec<String> =
-        validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        VALIDATOR.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "the report breaks its schema: {errors:#?}");
 }
 

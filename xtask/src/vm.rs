@@ -130,7 +130,9 @@ fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Optio
     let ran = boot(run, image, &initramfs, dir.path(), &mut |news| {
         for line in news.lines() {
             match results.line(line) {
-                Some((case, verdict)) => println!("{} {case} ... {verdict}", run.name()),
+                Some((case, verdict)) => {
+                    println!("{} {case} ... {verdict}{}", run.name(), results.why_not(&case, verdict));
+                }
                 None if !is_zoo => println!("{line}"),
                 None => {}
             }

@@ -122,6 +122,12 @@ impl Results {
         })
     }
 
+    /// What is known by now of a case that did not pass, from the next line on.
+    pub(super) fn why_not(&self, case: &str, verdict: Verdict) -> String {
+        let known = self.details.get(case).filter(|_| verdict != Verdict::Passed);
+        known.map_or_else(String::new, |known| format!("\n{}", known.trim_end()))
+    }
+
     /// What was said outside any case.
     pub(super) fn stray(&self) -> &str {
         &self.stray
