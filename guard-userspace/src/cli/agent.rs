@@ -236,7 +236,7 @@ impl Agent {
         Ok(found)
     }
 
-    /// Numbers, records and applies the batch, answers the questions that it raises, tells the deaths.
+    /// Numbers, records and applies the batch, answers the questions that it raises, tells the deaths and what recurs.
     fn pass_on(&mut self) {
         self.apply();
         for _ in 0..ROUNDS {
@@ -254,6 +254,9 @@ impl Agent {
             self.deaths += 1;
             root_died |= death.victim.root;
             self.output.death(&death);
+        }
+        for pattern in self.explainer.take_patterns() {
+            self.output.pattern(&pattern);
         }
         if root_died {
             self.root_died = true;

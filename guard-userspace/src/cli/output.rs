@@ -11,7 +11,7 @@ use super::args::OutputArgs;
 use super::failure::Failure;
 use super::safe_file::SafeFile;
 use crate::model;
-use crate::model::report::{Death, Kind};
+use crate::model::report::{Death, Kind, Pattern};
 use crate::model::units;
 use crate::report::{self, Options, Report, Style};
 
@@ -152,6 +152,14 @@ impl Output {
             text.push('\n');
             self.say(&text);
         }
+    }
+
+    /// Tells a pattern, when it is recognised.
+    pub(crate) fn pattern(&mut self, pattern: &Pattern) {
+        self.unsaved = true;
+        let mut text = report::text::pattern(pattern, self.live_style);
+        text.push('\n');
+        self.say(&text);
     }
 
     /// Everything that could be said has nowhere to go any more.

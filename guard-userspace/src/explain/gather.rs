@@ -6,7 +6,7 @@ use crate::model::Report;
 use crate::model::report::{AlsoDied, Collector, Death, Watch};
 
 use super::process::ProcId;
-use super::{Explainer, Told, patterns};
+use super::{Explainer, Told};
 
 impl Explainer {
     /// Everything so far. Its `generated_at` is the time of the last event.
@@ -38,7 +38,7 @@ impl Explainer {
                 degraded: self.header.degraded.clone(),
             },
             watch: Watch { selectors: self.header.selectors.clone(), roots_seen: self.roots_seen },
-            patterns: patterns::find(&deaths),
+            patterns: self.patterns.all(self.scene()),
             timeline: self.timeline.entries(&self.header, &alive, &self.table),
             timeline_omitted: self.timeline.omitted(),
             deaths_omitted: self.deaths_omitted,

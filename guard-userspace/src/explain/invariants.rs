@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::event::Event;
-use crate::model::report::{Confidence, Death, ExitStatus, Kind, TimelineEntry};
+use crate::model::report::{Confidence, Death, ExitStatus, Kind, Pattern, TimelineEntry};
 use crate::model::select::Selectors;
 use crate::model::{Fact, Header, Report};
 
@@ -24,21 +24,31 @@ pub fn explain_and_check(header: &Header, selectors: &Selectors, events: &[Event
 fn explain(header: &Header, selectors: &Selectors, events: &[Event]) -> Report {
     let mut explainer = Explainer::new(header.clone(), selectors.clone());
     let mut told = Vec::new();
+    let mut recognised = Vec::new();
     for event in events {
         explainer.apply(event);
         drop(explainer.take_wants());
         told.extend(explainer.take_deaths());
+        recognised.extend(explainer.take_patterns());
     }
     if events.last().is_none_or(|event| event.fact != Fact::End) {
         let (id, t_ns) = events.last().map_or((1, 0), |last| (last.id.saturating_add(1), last.t_ns));
         explainer.apply(&Event { id, t_ns, cpu: None, current: None, fact: Fact::End });
         told.extend(explainer.take_deaths());
+        recognised.extend(explainer.take_patterns());
     }
     let report = explainer.report();
     assert!(!explainer.is_settling(), "a death was left without an answer");
     let told: Vec<u64> = told.iter().map(|death| death.id).collect();
     let kept: Vec<u64> = report.deaths.iter().map(|death| death.id).collect();
     assert!(told.ends_with(&kept), "the report holds other deaths than were told: {told:?} {kept:?}");
+    for pattern in &report.patterns {
+        let same = |other: &&Pattern| {
+            (other.kind, &other.name, other.first_at) == (pattern.kind, &pattern.name, pattern.first_at)
+        };
+        assert!(recognised.iter().any(|known| same(&known)), "never told: {pattern:#?}");
+    }
+    assert!(recognised.len() >= report.patterns.len(), "{recognised:#?}");
     report
 }
 
@@ -54,6 +64,7 @@ pub fn check(report: &Report, events: &[Event]) {
     let in_order = |pair: &[TimelineEntry]| pair[0].t_ns <= pair[1].t_ns;
     assert!(report.timeline.windows(2).all(in_order), "the timeline is out of order");
     assert!(report.deaths.windows(2).all(|pair| pair[0].id < pair[1].id), "deaths are numbered twice");
+    report.patterns.iter().for_each(check_pattern);
     for death in &report.deaths {
         check_death(death, &known);
         if report.timeline_omitted == 0 {
@@ -61,6 +72,13 @@ pub fn check(report: &Report, events: &[Event]) {
             assert!(missing.is_empty(), "the timeline lacks the evidence {missing:?}: {death:#?}");
         }
     }
+}
+
+fn check_pattern(pattern: &Pattern) {
+    assert!(pattern.first_at <= pattern.last_at, "it ended before it began: {pattern:#?}");
+    assert!(!pattern.text.is_empty());
+    let shown = pattern.victims.len().max(pattern.survivors.len());
+    assert!(pattern.count >= shown.max(1) as u64, "more are shown than counted: {pattern:#?}");
 }
 
 fn check_death(death: &Death, events: &BTreeSet<u64>) {

@@ -33,7 +33,7 @@ pub mod words;
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::model::event::{Cgroups, Fact};
-use crate::model::report::{Death, What};
+use crate::model::report::{Death, Pattern, What};
 use crate::model::select::Selectors;
 use crate::model::want::Want;
 use crate::model::{Event, Header};
@@ -43,6 +43,7 @@ use death::Surroundings;
 use losses::Losses;
 use oom_log::OomLogs;
 use order::Order;
+use patterns::{Patterns, Scene};
 use process::{Mark, ProcId};
 use table::{Change, Table};
 use timeline::Timeline;
@@ -70,6 +71,7 @@ pub struct Explainer {
     taken: usize,
     next_death: u64,
     oom_logs: OomLogs,
+    patterns: Patterns,
 }
 
 /// A death that waits for late facts.
@@ -125,6 +127,7 @@ impl Explainer {
             taken: 0,
             next_death: 1,
             oom_logs: OomLogs::default(),
+            patterns: Patterns::default(),
         }
     }
 
@@ -161,6 +164,7 @@ impl Explainer {
             }
             Fact::End => {
                 self.settle(u64::MAX);
+                self.patterns.passed(scene(&self.header, &self.table, self.now_ns));
                 return;
             }
             _ => {}
@@ -173,6 +177,7 @@ impl Explainer {
             _ => {}
         }
         self.settle(self.read_ns);
+        self.patterns.passed(scene(&self.header, &self.table, self.read_ns));
     }
 
     fn react(&mut self, event: &Event, change: Change) {
@@ -180,6 +185,7 @@ impl Explainer {
             Change::Born(id) => {
                 if let Some((child, tree)) = self.table.get(id).and_then(|child| Some((child, child.tree?))) {
                     self.timeline.fork(child, &self.table);
+                    self.patterns.born(scene(&self.header, &self.table, self.now_ns), child);
                     // What its parent has not been read for, it has not inherited.
                     if child.image.cgroups.as_ref().is_some_and(|cgroups| cgroups.moved.is_some()) {
                         self.wants.push(Want::Process(child.tgid));
@@ -304,6 +310,7 @@ impl Explainer {
         if process.tree.is_none() {
             return;
         }
+        self.patterns.ended(scene(&self.header, &self.table, self.now_ns), process);
         let descendants: Vec<ProcId> = self
             .table
             .descendants(id)
@@ -368,6 +375,15 @@ impl Explainer {
         new
     }
 
+    /// Patterns recognised since the last call, each once.
+    pub fn take_patterns(&mut self) -> Vec<Pattern> {
+        self.patterns.take_news()
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        scene(&self.header, &self.table, self.now_ns)
+    }
+
     /// A verdict waits for time to pass: feed a `Fact::Tick` when nothing else happens for a few milliseconds.
     #[must_use]
     pub fn is_settling(&self) -> bool {
@@ -382,4 +398,9 @@ impl Explainer {
         roots.sort();
         roots
     }
+}
+
+/// What patterns are found in; a function, so that the finder itself can be borrowed beside it.
+fn scene<'a>(header: &'a Header, table: &'a Table, now_ns: u64) -> Scene<'a> {
+    Scene { header, table, now_ns }
 }

@@ -9,7 +9,7 @@ use super::death::{self, Scene};
 use super::doubt::Doubt;
 use super::process::ProcId;
 use super::story::{self, Teller};
-use super::{Explainer, Pending, Told};
+use super::{Explainer, Pending, Told, patterns};
 
 impl Explainer {
     /// Notes that the collector has answered for a process.
@@ -85,6 +85,11 @@ impl Explainer {
         }
         self.timeline.keep(story.evidence.iter().copied());
         self.next_death += 1;
+        if let Some(victim) = self.table.get(pending.id) {
+            let told =
+                patterns::Told { death: &death, story: &story, victim, surroundings: &pending.surroundings };
+            self.patterns.told(super::scene(&self.header, &self.table, self.now_ns), &told);
+        }
         let (because_of, act) = (story.finding.because_of, story.shared_act);
         self.deaths.push(Told { death, victim: pending.id, because_of, act });
         if self.deaths.len() > Self::DEATHS {

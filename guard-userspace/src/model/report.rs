@@ -427,17 +427,60 @@ pub struct Survivor {
     pub listening: Vec<u16>,
 }
 
-/// Something that recurs.
+/// Something that recurs, or belongs together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pattern {
     pub kind: PatternKind,
+    /// What recurs; for `collateral` whose end or act it was, for `orphans` whom they outlived.
     pub name: String,
+    /// Deaths; for `spawn_storm` births, for `orphans` those who lived on.
     pub count: u64,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
+    /// For `restart_loop` and `periodic`, of the last of them.
     pub median_interval_ms: Option<u64>,
+    /// Whether they come faster or slower; `null` for too few of them.
+    pub trend: Option<Trend>,
+    /// Who did it, when it was always the same; for `spawn_storm` who started most.
     pub by: Option<String>,
+    /// For `spawn_storm`.
+    pub rates: Option<Rates>,
+    /// For `collateral`: what the killer was to its victims.
+    pub relation: Option<Relation>,
+    /// For `collateral`, the first of them.
+    #[serde(default)]
+    pub victims: Vec<ProcessRef>,
+    /// For `orphans`: those that live.
+    #[serde(default)]
+    pub survivors: Vec<Survivor>,
     pub text: String,
+}
+
+/// How the time between deaths changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trend {
+    Faster,
+    Slower,
+    Steady,
+}
+
+/// Births and deaths in a tree while births outran deaths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rates {
+    pub births: u64,
+    pub deaths: u64,
+    pub births_per_minute: u64,
+    pub deaths_per_minute: u64,
+}
+
+/// What is true of a process and all that it ended; `null` where it differs or is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Relation {
+    /// It had started them, or all belong to one watched tree.
+    pub same_tree: Option<bool>,
+    pub same_user: Option<bool>,
+    pub same_session: Option<bool>,
 }
 
 /// Kinds of recurrence.

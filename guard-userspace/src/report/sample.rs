@@ -5,8 +5,8 @@ use crate::model::header::{Host, Tool};
 use crate::model::report::{
     Actor, Aftermath, AlsoDied, Ancestor, Cause, CgroupLimits, ChainStep, Collector, Confidence, Context,
     Death, ExitStatus, Kind, Mechanism, Memory, Oom, OomScope, OtherSignal, Pattern, PatternKind, ProcessRef,
-    Report, Role, RootCause, RuledOut, Sender, Survivor, TimelineEntry, TreeNode, UnitScope, Victim, Watch,
-    What,
+    Rates, Relation, Report, Role, RootCause, RuledOut, Sender, Survivor, TimelineEntry, TreeNode, Trend,
+    UnitScope, Victim, Watch, What,
 };
 use crate::model::time::Timestamp;
 
@@ -401,9 +401,14 @@ fn pattern(kind: PatternKind, text: &str) -> Pattern {
         first_at: at(-1_500_000_000_000),
         last_at: at(0),
         median_interval_ms: Some(10_400),
+        trend: Some(Trend::Steady),
         by: Some(
             "pkill < sh < npm run kill-dev < keepalive-dev.sh (argos-dev-monitor.service, user)".to_owned(),
         ),
+        rates: None,
+        relation: None,
+        victims: Vec::new(),
+        survivors: Vec::new(),
         text: text.to_owned(),
     }
 }
@@ -501,6 +506,14 @@ pub(crate) fn every_variant() -> Report {
     }
     for kind in all::<PatternKind>("restart_loop spawn_storm collateral orphans periodic") {
         report.patterns.push(pattern(kind, "it recurs"));
+    }
+    for (pattern, trend) in report.patterns.iter_mut().zip(all::<Trend>("faster slower steady")) {
+        pattern.trend = Some(trend);
+        pattern.rates = Some(Rates { births: 24, deaths: 3, births_per_minute: 120, deaths_per_minute: 15 });
+        pattern.relation =
+            Some(Relation { same_tree: Some(false), same_user: Some(true), same_session: None });
+        pattern.victims = vec![process(4033, "esbuild")];
+        pattern.survivors = report.deaths[0].aftermath.survivors.clone();
     }
     let calls = all::<Call>(
         "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal ptrace reboot write writev pwrite64 \

@@ -9,7 +9,7 @@ pub(crate) use page::Page;
 
 use super::{Options, Report, Style};
 use crate::model;
-use crate::model::report::Death;
+use crate::model::report::{Death, Pattern};
 use crate::model::units;
 
 /// Plain words, 80 columns.
@@ -39,6 +39,14 @@ impl Report for Text {
 pub fn death(death: &Death, style: Style) -> String {
     let mut page = Page::new(style);
     death::lay_out(&mut page, death, "");
+    page.finish()
+}
+
+/// What is said of a pattern when it is recognised.
+#[must_use]
+pub fn pattern(pattern: &Pattern, style: Style) -> String {
+    let mut page = Page::new(style);
+    page.headline("", &format!("Pattern: {}.", pattern.text));
     page.finish()
 }
 
@@ -186,8 +194,17 @@ mod tests {
             Value::Object(map) => {
                 for (key, item) in map.iter_mut() {
                     // Fixed words and times, which are no one's to choose.
-                    let fixed =
-                        ["kind", "mechanism", "confidence", "role", "scope", "unit_scope", "cause", "result"];
+                    let fixed = [
+                        "kind",
+                        "mechanism",
+                        "confidence",
+                        "role",
+                        "scope",
+                        "unit_scope",
+                        "cause",
+                        "result",
+                        "trend",
+                    ];
                     let typed = ["via", "t"].contains(&key.as_str()) || key.ends_with("_at");
                     if !item.is_string() || !(typed || fixed.contains(&key.as_str())) {
                         replace_strings(item, with);

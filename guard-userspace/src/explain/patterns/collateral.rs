@@ -1,0 +1,208 @@
+//! Deaths that belong together: one that took many along, or many that fell to one.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::model::report::{Pattern, PatternKind, ProcessRef, Relation};
+use crate::model::time::Timestamp;
+use crate::model::units::{counted, elapsed};
+
+use super::kept::{self, Kept};
+use super::{Detector, Scene, Told, label, list, pattern};
+use crate::explain::process::{ProcId, Process};
+use crate::explain::table::Table;
+
+/// From the third victim on, they are many.
+const MANY: u64 = 3;
+/// A sender that strikes again after this begins another round.
+const ROUND_NS: u64 = 10_000_000_000;
+/// Victims that are named.
+const NAMED: usize = 32;
+/// Members of an incident, and deaths that followed from others, that are remembered.
+const REMEMBERED: usize = 256;
+
+/// Whose end, or whose act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    Death(ProcId),
+    Sender(ProcId),
+}
+
+/// Incidents, by what began them.
+#[derive(Debug, Default)]
+pub(super) struct Collaterals {
+    incidents: Kept<Origin, Incident>,
+    /// Who died because of whom, the last of them: a death may take along one that takes along others.
+    followed: VecDeque<(ProcId, ProcId)>,
+}
+
+#[derive(Debug)]
+struct Incident {
+    /// Whose doing it was, as it was called then.
+    label: String,
+    name: String,
+    by: Option<String>,
+    count: u64,
+    first_at: Timestamp,
+    last_at: Timestamp,
+    victims: Vec<ProcessRef>,
+    labels: Vec<String>,
+    members: BTreeSet<ProcId>,
+    relation: Relation,
+}
+
+impl Detector for Collaterals {
+    fn told(&mut self, scene: Scene<'_>, told: &Told<'_>) -> Option<Pattern> {
+        let finding = &told.story.finding;
+        let origin = match (finding.because_of, told.story.killer) {
+            (Some(origin), _) => Origin::Death(self.beginning(origin, told.victim.id)),
+            (None, Some(killer)) if killer != told.victim.id => Origin::Sender(killer),
+            _ => return None,
+        };
+        let (Origin::Death(one) | Origin::Sender(one)) = origin;
+        let at = told.death.died_at;
+        let goes_on = |incident: &mut Incident| match origin {
+            Origin::Death(_) => true,
+            // Whoever was started since then is not of the same round: a manager that kills each child that it starts.
+            Origin::Sender(_) => {
+                at.0.abs_diff(incident.last_at.0) <= ROUND_NS
+                    && told.death.victim.started_at.is_none_or(|start| start <= incident.first_at)
+            }
+        };
+        if !self.incidents.current(&origin).is_some_and(goes_on) {
+            let process = scene.table.get(one)?;
+            let by = told.by();
+            self.incidents.open(origin, Incident::new(process, by, at));
+        }
+        let incident = self.incidents.current(&origin)?;
+        let recognised = kept::Case::recognised(incident);
+        incident.add(scene.table, one, told);
+        (!recognised && kept::Case::recognised(incident)).then(|| incident.pattern(origin))
+    }
+
+    fn patterns(&self, _: Scene<'_>) -> Vec<Pattern> {
+        self.incidents.recognised().map(|(&origin, incident)| incident.pattern(origin)).collect()
+    }
+}
+
+impl Collaterals {
+    /// The first of the deaths that this one followed from.
+    fn beginning(&mut self, origin: ProcId, victim: ProcId) -> ProcId {
+        let first =
+            self.followed.iter().rev().find(|(died, _)| *died == origin).map_or(origin, |(_, first)| *first);
+        if self.followed.len() == REMEMBERED {
+            self.followed.pop_front();
+        }
+        self.followed.push_back((victim, first));
+        first
+    }
+}
+
+impl kept::Case for Incident {
+    fn recognised(&self) -> bool {
+        self.count >= MANY
+    }
+
+    fn last_at(&self) -> Timestamp {
+        self.last_at
+    }
+}
+
+impl Incident {
+    fn new(origin: &Process, by: Option<String>, at: Timestamp) -> Self {
+        Self {
+            label: origin.label(),
+            name: origin.name(),
+            by,
+            count: 0,
+            first_at: at,
+            last_at: at,
+            victims: Vec::new(),
+            labels: Vec::new(),
+            members: BTreeSet::new(),
+            relation: Relation::default(),
+        }
+    }
+
+    fn add(&mut self, table: &Table, origin: ProcId, told: &Told<'_>) {
+        if self.members.len() < REMEMBERED && !self.members.insert(told.victim.id) {
+            return;
+        }
+        let relation =
+            table.get(origin).map(|origin| relation(table, origin, told.victim)).unwrap_or_default();
+        self.relation = if self.count == 0 { relation } else { common(self.relation, relation) };
+        self.count += 1;
+        self.last_at = self.last_at.max(told.death.died_at);
+        if self.victims.len() < NAMED {
+            let (pid, comm) = (told.death.victim.pid, told.death.victim.comm.clone());
+            self.victims.push(ProcessRef { pid, comm });
+            self.labels.extend(label(table, told.victim.id));
+        }
+    }
+
+    fn pattern(&self, origin: Origin) -> Pattern {
+        let victims = list(self.labels.iter().map(String::as_str), self.count);
+        let many = counted(self.count, "process", "processes");
+        let span = elapsed(u64::try_from(self.last_at.0.saturating_sub(self.first_at.0)).unwrap_or(0));
+        let text = match origin {
+            Origin::Death(_) => {
+                let by = self.by.as_ref().filter(|by| **by != self.name);
+                let by = by.map_or_else(String::new, |by| format!("; the killer was {by}"));
+                format!("the end of {} took {many} along: {victims}{by}", self.label)
+            }
+            Origin::Sender(_) => {
+                format!("{} ended {many} within {span}: {victims}{}", self.label, words(self.relation))
+            }
+        };
+        Pattern {
+            by: self.by.clone(),
+            relation: Some(self.relation),
+            victims: self.victims.clone(),
+            text,
+            ..pattern(PatternKind::Collateral, &self.name, self.count, (self.first_at, self.last_at))
+        }
+    }
+}
+
+/// What a process was to one that it ended.
+fn relation(table: &Table, origin: &Process, victim: &Process) -> Relation {
+    let same = |one: Option<u32>, other: Option<u32>| Some(one? == other?);
+    // Everything descends from init.
+    let started = origin.tgid > 1 && table.is_ancestor(origin.id, victim.id);
+    let tree = origin.tree.is_some() && origin.tree == victim.tree;
+    Relation {
+        same_tree: Some(tree || started),
+        same_user: same(origin.image.uid, victim.image.uid),
+        same_session: same(origin.image.sid, victim.image.sid),
+    }
+}
+
+/// What is true of all.
+fn common(one: Relation, other: Relation) -> Relation {
+    let both = |one: Option<bool>, other: Option<bool>| one.filter(|_| one == other);
+    Relation {
+        same_tree: both(one.same_tree, other.same_tree),
+        same_user: both(one.same_user, other.same_user),
+        same_session: both(one.same_session, other.same_session),
+    }
+}
+
+/// `, none of which it had started, of the same user, in other sessions`
+fn words(relation: Relation) -> String {
+    let Relation { same_tree, same_user, same_session } = relation;
+    let tree = match same_tree {
+        Some(false) => ", none of them of its own tree",
+        Some(true) => ", all of its own tree",
+        None => "",
+    };
+    let user = match same_user {
+        Some(true) if same_tree != Some(true) => ", of the same user",
+        Some(false) => ", of another user",
+        _ => "",
+    };
+    let session = match same_session {
+        Some(false) => ", in another session",
+        Some(true) if same_tree != Some(true) => ", in the same session",
+        _ => "",
+    };
+    format!("{tree}{user}{session}")
+}
