@@ -32,7 +32,7 @@ fn live_vite_killed_by_pkill() {
     assert_eq!(death.cause.kind, Kind::KilledByProcess, "{}", death.summary);
     assert_eq!((death.exit.code, death.exit.shell_status), (Some(143), Some(143)), "{}", death.summary);
     assert!(death.cause.graceful, "{}", death.summary);
-    assert_eq!(death.cause.mechanism, Mechanism::Kill);
+    assert_eq!(death.cause.mechanism, Some(Mechanism::Kill));
     let killer = killer(&death);
     assert_eq!(killer.comm, "pkill", "{}", death.summary);
     assert_eq!(killer.cmdline.as_deref(), Some(&["pkill".to_owned(), "-f".into(), "bin/vite".into()][..]));

@@ -90,7 +90,7 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
         }
         Kind::TtyHangup => match story.killer(table).filter(|_| finding.because_of.is_none()) {
             Some(closer) => {
-                let verb = if finding.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
+                let verb = if finding.mechanism == Some(Mechanism::TtyIoctl) { "hung up" } else { "closed" };
                 let (closer, via) = killer_of(table, &closer, story);
                 format!("{how} its terminal was {verb} by {closer}{via}.")
             }
@@ -133,7 +133,7 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
             let (killer, via) = killer(table, story);
             format!("{victim} was killed with its whole cgroup: {killer} wrote to cgroup.kill{via}.")
         }
-        Kind::PidNamespaceTeardown if finding.mechanism == Mechanism::Reboot => {
+        Kind::PidNamespaceTeardown if finding.mechanism == Some(Mechanism::Reboot) => {
             let (killer, via) = killer(table, story);
             let shows = case
                 .death_signal()

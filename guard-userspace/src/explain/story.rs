@@ -271,7 +271,7 @@ impl<'a> Teller<'a> {
                 format!("{by} gave up {terminal}, and the kernel sent {signo} to {victim}")
             }
             Kind::TtyHangup if direct.killer.is_some() => {
-                let verb = if direct.mechanism == Mechanism::TtyIoctl { "hung up" } else { "closed" };
+                let verb = if direct.mechanism == Some(Mechanism::TtyIoctl) { "hung up" } else { "closed" };
                 format!("{by} {verb} {terminal}, and the kernel sent {signo} to {victim}")
             }
             Kind::TtyHangup if direct.because_of.is_none() => format!(
@@ -304,7 +304,7 @@ impl<'a> Teller<'a> {
                 };
                 format!("{writer} wrote to cgroup.kill, and the kernel sent {signo} to {victim}")
             }
-            Kind::PidNamespaceTeardown if direct.mechanism == Mechanism::Reboot => {
+            Kind::PidNamespaceTeardown if direct.mechanism == Some(Mechanism::Reboot) => {
                 format!("{by} called reboot in the PID namespace of which {victim} was init")
             }
             Kind::PidNamespaceTeardown => {
@@ -342,8 +342,12 @@ impl<'a> Teller<'a> {
 
     /// `, to its whole process group (3 more processes)`
     fn reach(&self, finding: &Finding, run: &SignalRun) -> String {
+        let more = self.acts.of(run).map_or(0, |act| act.count.saturating_sub(1));
+        if finding.mechanism.is_none() && more > 0 {
+            return format!(", and to {} at once", units::counted(more, "more process", "more processes"));
+        }
         let Some(manner) = words::manner(finding.mechanism) else { return String::new() };
-        match self.acts.of(run).map_or(0, |act| act.count.saturating_sub(1)) {
+        match more {
             0 => format!(", {manner}"),
             n => format!(", {manner} ({})", units::counted(n, "more process", "more processes")),
         }
@@ -452,7 +456,7 @@ fn action(finding: &Finding, run: Option<&SignalRun>, target: &Process) -> Strin
         Kind::TtyHangup if finding.detail == Some(tty_hangup::GIVEN_UP) => {
             format!("gave up the terminal of {target}")
         }
-        Kind::TtyHangup if finding.mechanism == Mechanism::TtyIoctl => {
+        Kind::TtyHangup if finding.mechanism == Some(Mechanism::TtyIoctl) => {
             format!("hung up the terminal of {target}")
         }
         Kind::TtyHangup => format!("closed the terminal of {target}"),

@@ -5,7 +5,7 @@ mod own_doing;
 mod tracers;
 
 use crate::model::event::{Call, Current, Exit, Fact, Fork, ProcessFacts, SignalResult};
-use crate::model::report::{Confidence, Death, Kind, Mechanism, Role};
+use crate::model::report::{ChainStep, Confidence, Death, Kind, Mechanism, Role};
 use crate::model::signal::{Signo, code};
 
 use super::scenario::Scenario;
@@ -19,9 +19,13 @@ fn vite() -> Scenario {
 }
 
 #[track_caller]
-fn assert_cause(death: &Death, kind: Kind, mechanism: Mechanism, confidence: Confidence) {
+fn assert_cause(death: &Death, kind: Kind, mechanism: impl Into<Option<Mechanism>>, confidence: Confidence) {
     let cause = &death.cause;
-    assert_eq!((cause.kind, cause.mechanism, cause.confidence), (kind, mechanism, confidence), "{death:#?}");
+    assert_eq!(
+        (cause.kind, cause.mechanism, cause.confidence),
+        (kind, mechanism.into(), confidence),
+        "{death:#?}"
+    );
 }
 
 #[test]
@@ -450,5 +454,21 @@ fn a_thread_that_execs_is_not_the_leader_that_ended() {
     let killer = unknown(&scenario);
     scenario.signal(killer, 100, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, None);
     let death = scenario.dies(100, Signo::TERM).death(100);
-    assert_cause(&death, Kind::KilledByProcess, Mechanism::Kill, Confidence::Certain);
+    assert_cause(&death, Kind::KilledByProcess, None, Confidence::Certain);
+}
+
+/// Without the system call, one to each and one to the group are alike.
+#[test]
+fn a_call_that_could_not_be_seen_is_not_guessed() {
+    let mut scenario = vite();
+    scenario.spawn(40, 300, &["/opt/killer"]).spawn(100, 101, &["/usr/bin/esbuild"]);
+    let killer = scenario.current(300);
+    for target in [100, 101] {
+        scenario.signal(killer, target, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, None);
+    }
+    let death = scenario.dies(100, Signo::TERM).dies(101, Signo::TERM).death(100);
+    assert_cause(&death, Kind::KilledByProcess, None, Confidence::Certain);
+    let said =
+        |step: &ChainStep| step.text.ends_with("sent SIGTERM to vite (100), and to 1 more process at once");
+    assert!(death.chain.iter().any(said), "{death:#?}");
 }

@@ -42,8 +42,8 @@ pub fn time_limit(detail: Option<&str>, limits: Option<Limits>) -> String {
 
 /// How a sender reached its target, when that is worth saying.
 #[must_use]
-pub fn manner(mechanism: Mechanism) -> Option<&'static str> {
-    match mechanism {
+pub fn manner(mechanism: Option<Mechanism>) -> Option<&'static str> {
+    match mechanism? {
         Mechanism::KillGroup => Some("to its whole process group"),
         Mechanism::KillAll => Some("to every process it could reach"),
         _ => None,

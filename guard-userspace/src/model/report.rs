@@ -141,7 +141,8 @@ pub struct ExitStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     pub kind: Kind,
-    pub mechanism: Mechanism,
+    /// `null` where the system call cannot be seen and several leave the same.
+    pub mechanism: Option<Mechanism>,
     /// It caught the signal and then exited in its own time.
     pub graceful: bool,
     pub confidence: Confidence,

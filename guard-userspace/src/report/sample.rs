@@ -46,7 +46,7 @@ fn exit(signal: &str, number: i32) -> ExitStatus {
 }
 
 fn cause(kind: Kind, mechanism: Mechanism, confidence: Confidence) -> Cause {
-    Cause { kind, mechanism, graceful: false, confidence, detail: None, oom: None }
+    Cause { kind, mechanism: Some(mechanism), graceful: false, confidence, detail: None, oom: None }
 }
 
 fn vite(pid: u32) -> Victim {

@@ -63,14 +63,16 @@ impl Comparison<'_> {
             self.innocent();
             return;
         }
-        if let Some(mechanism) = expected.mechanism.filter(|_| humbler.is_none()) {
-            if blind(self.report) && alike(mechanism, cause.mechanism) {
-                // Then it is told in other words, too.
-                self.who("killer", death.killer.as_ref(), &expected.killer);
-                self.innocent();
-                return;
-            }
-            self.same("mechanism", &cause.mechanism, &mechanism);
+        // Which call it was cannot always be seen.
+        let unseen = blind(self.report) && cause.mechanism.is_none();
+        if let Some(mechanism) = expected.mechanism.filter(|_| humbler.is_none() && !unseen) {
+            self.same("mechanism", &cause.mechanism, &Some(mechanism));
+        }
+        if unseen && matches!(expected.mechanism, Some(Mechanism::KillGroup | Mechanism::KillAll)) {
+            // Then it is told in other words, too.
+            self.who("killer", death.killer.as_ref(), &expected.killer);
+            self.innocent();
+            return;
         }
         if expected.detail.is_some() && !(humbler == Some(said) && cause.detail.is_none()) {
             self.same("detail", &cause.detail, &expected.detail);
@@ -240,18 +242,6 @@ impl Comparison<'_> {
             self.same("allocating task", &oom.allocating_task.as_ref().map(|task| task.pid), allocating);
         }
     }
-}
-
-/// Where the system call cannot be seen, one passes for the other: what it leaves in the signal is the same
-/// (kernel/signal.c, `prepare_kill_siginfo`, `do_tkill`).
-fn alike(really: Mechanism, said: Mechanism) -> bool {
-    use Mechanism::{Kill, KillAll, KillGroup, PidfdSendSignal, Sigqueue, Tgkill, Tkill};
-    matches!(
-        (really, said),
-        (KillGroup | KillAll | PidfdSendSignal, Kill)
-            | (Tkill | PidfdSendSignal, Tgkill)
-            | (PidfdSendSignal, Sigqueue)
-    )
 }
 
 /// The kernel's structures could not be read.

@@ -84,7 +84,8 @@ pub const CAUSES: &[&dyn Cause] = &[
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub kind: Kind,
-    pub mechanism: Mechanism,
+    /// `None` where the system call cannot be seen and several leave the same.
+    pub mechanism: Option<Mechanism>,
     pub confidence: Confidence,
     pub detail: Option<&'static str>,
     /// The process whose act it was.
@@ -102,7 +103,7 @@ impl Finding {
     pub fn kernel(kind: Kind) -> Self {
         Self {
             kind,
-            mechanism: Mechanism::Kernel,
+            mechanism: Some(Mechanism::Kernel),
             confidence: Confidence::Certain,
             detail: None,
             killer: None,
@@ -114,8 +115,8 @@ impl Finding {
 
     /// A process did it.
     #[must_use]
-    pub fn process(kind: Kind, mechanism: Mechanism, killer: Option<ProcId>) -> Self {
-        Self { mechanism, killer, kernel: false, ..Self::kernel(kind) }
+    pub fn process(kind: Kind, mechanism: impl Into<Option<Mechanism>>, killer: Option<ProcId>) -> Self {
+        Self { mechanism: mechanism.into(), killer, kernel: false, ..Self::kernel(kind) }
     }
 
     #[must_use]
@@ -124,8 +125,8 @@ impl Finding {
     }
 
     #[must_use]
-    pub fn mechanism(self, mechanism: Mechanism) -> Self {
-        Self { mechanism, ..self }
+    pub fn mechanism(self, mechanism: impl Into<Option<Mechanism>>) -> Self {
+        Self { mechanism: mechanism.into(), ..self }
     }
 
     /// Another process's end set it off.
@@ -160,24 +161,21 @@ pub fn examine(case: &Case<'_>) -> Finding {
 }
 
 /// The call behind a signal that a process sent.
-pub(in crate::explain) fn mechanism(run: &SignalRun) -> Mechanism {
+///
+/// Where it cannot be seen, what it leaves in the signal does not tell kill(2) of a process, of a group and of everybody
+/// from pidfd_send_signal, nor tkill from tgkill, nor the ways to queue one (kernel/signal.c, `prepare_kill_siginfo`,
+/// `do_tkill`, `do_rt_sigqueueinfo`).
+pub(in crate::explain) fn mechanism(run: &SignalRun) -> Option<Mechanism> {
     use crate::model::event::Call;
-    use crate::model::signal::code;
-    match run.syscall.map(|syscall| (syscall.call, syscall.args[0])) {
-        Some((Call::Kill, target)) => kill_target(target),
-        Some((Call::Tkill, _)) => Mechanism::Tkill,
-        Some((Call::Tgkill, _)) => Mechanism::Tgkill,
-        Some((Call::RtSigqueueinfo, _)) => Mechanism::Sigqueue,
-        Some((Call::RtTgsigqueueinfo, _)) => Mechanism::Tgsigqueue,
-        Some((Call::PidfdSendSignal, _)) => Mechanism::PidfdSendSignal,
-        // Without the call, the code says most of it: `prepare_kill_siginfo`, `do_tkill`, `do_rt_sigqueueinfo`.
-        _ => match (run.code, run.group) {
-            (code::SI_TKILL, _) => Mechanism::Tgkill,
-            (code::SI_USER, _) => Mechanism::Kill,
-            (_, true) => Mechanism::Sigqueue,
-            (_, false) => Mechanism::Tgsigqueue,
-        },
-    }
+    Some(match run.syscall.map(|syscall| (syscall.call, syscall.args[0]))? {
+        (Call::Kill, target) => kill_target(target),
+        (Call::Tkill, _) => Mechanism::Tkill,
+        (Call::Tgkill, _) => Mechanism::Tgkill,
+        (Call::RtSigqueueinfo, _) => Mechanism::Sigqueue,
+        (Call::RtTgsigqueueinfo, _) => Mechanism::Tgsigqueue,
+        (Call::PidfdSendSignal, _) => Mechanism::PidfdSendSignal,
+        _ => return None,
+    })
 }
 
 /// `kill(2)`'s first argument: a process, a group or everybody (kernel/signal.c, `kill_something_info`).

@@ -27,7 +27,7 @@ pub(super) struct Sample {
 pub(super) struct Answer {
     pub pid: u32,
     pub kind: Kind,
-    pub mechanism: Mechanism,
+    pub mechanism: Option<Mechanism>,
     pub graceful: bool,
     pub killer: Option<u32>,
     pub code: Option<i32>,
