@@ -15,8 +15,10 @@ pub mod invariants;
 pub mod losses;
 pub mod oom_log;
 mod order;
+mod package_script;
 mod patterns;
 pub mod process;
+mod programs;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
