@@ -9,6 +9,7 @@ pub mod causes;
 pub mod death;
 pub mod doubt;
 mod gather;
+pub mod heap;
 pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
