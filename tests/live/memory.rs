@@ -21,10 +21,7 @@ fn live_vite_killed_by_its_memory_limit() {
     command.arg("in-cgroup").arg(cgroup.procs()).args(Vite::command(port));
     let mut vite = Vite::start_with(&sandbox, command, port);
     // The fixture's Vite has a page that takes memory until there is none.
-    sandbox.run_script(
-        "visit.sh",
-        &format!("node -e \"fetch('http://127.0.0.1:{port}/eat').catch(() => process.exit(0))\""),
-    );
+    Vite::visit(port, "/eat");
     eventually(20, "Vite to die", || {
         (!std::path::Path::new(&format!("/proc/{}", vite.pid)).exists()).then_some(())
     });

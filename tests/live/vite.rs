@@ -1,5 +1,8 @@
 //! A real Vite, started by `npm run dev`, killed the ways that people's Vites are killed.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use killtrace::model::report::{Actor, Confidence, Death, Kind, Mechanism, PatternKind, Role};
 use killtrace_tests::{
     Outcome, Sandbox, Terminal, Vite, Watch, ancestry, cmdline, eventually, free_port, live,
@@ -86,11 +89,12 @@ fn live_vite_killed_by_its_own_keepalive() {
     let watch = Watch::start(&["--comm", "vite"]);
     let port = free_port();
     let mut keepalive = sandbox.command(&app, "./keepalive-dev.sh");
-    keepalive.args([&port.to_string(), &ROUNDS.to_string(), "4"]);
-    keepalive.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    keepalive.arg(port.to_string()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut keepalive = keepalive.spawn().expect("cannot run nsenter");
     let mut vites: Vec<u32> = Vec::new();
     while vites.len() < ROUNDS {
+        let script = keepalive.stdin.as_mut().expect("its input is a pipe");
+        writeln!(script).expect("it reads");
         let next = eventually(30, "the next Vite", || {
             killtrace_tests::listener(port).filter(|pid| !vites.contains(pid))
         });
@@ -133,6 +137,56 @@ fn live_vite_killed_by_its_own_keepalive() {
     let storm = storm.unwrap_or_else(|| panic!("no restart loop among {patterns:?}"));
     assert_eq!(storm.count, u64::try_from(killed.len()).expect("few"), "{}", storm.text);
     assert!(storm.by.as_ref().is_some_and(|by| by.contains("keepalive-dev.sh")), "{storm:?}");
+}
+
+/// V8 has no room left for objects, and gives up by itself.
+#[test]
+fn live_vite_out_of_heap() {
+    let Some(_turn) = live() else { return };
+    let Some(app) = Vite::app() else { return };
+    let sandbox = Sandbox::new();
+    let watch = Watch::start(&["--comm", "vite"]);
+    let port = free_port();
+    let mut command = sandbox.command(&app, "env");
+    command.arg("NODE_OPTIONS=--max-old-space-size=128").args(Vite::command(port));
+    let mut vite = Vite::start_with(&sandbox, command, port);
+    Vite::visit(port, "/eat-heap");
+    watch.until_dead(&[vite.pid]);
+    assert!(Vite::log(&sandbox).contains("JavaScript heap out of memory"), "{}", Vite::log(&sandbox));
+    assert_eq!(vite.npm_status(), 134);
+    let (_, death) = stop(watch, vite.pid);
+    assert_eq!(
+        (death.cause.kind, death.cause.confidence),
+        (Kind::KilledBySelf, Confidence::Certain),
+        "{}",
+        death.summary
+    );
+    assert_eq!((death.exit.signal.as_deref(), death.exit.shell_status), (Some("SIGABRT"), Some(134)));
+    assert_eq!(death.killer, None, "{}", death.summary);
+}
+
+/// Vite restarts itself, within the same process, when its configuration changes: nothing died.
+#[test]
+fn live_vite_that_restarts_itself_does_not_die() {
+    let Some(_turn) = live() else { return };
+    let Some(app) = Vite::app() else { return };
+    let sandbox = Sandbox::new();
+    let watch = Watch::start(&["--comm", "vite"]);
+    let config = sandbox.dir().join("vite.config.mjs");
+    let write = |text: &str| std::fs::write(&config, text).expect("there is room");
+    write("export default { clearScreen: false };\n");
+    let port = free_port();
+    let args = Vite::command(port);
+    let mut command = sandbox.command(&app, &args[0]);
+    command.args(&args[1..]).arg("--config").arg(&config);
+    let vite = Vite::start_with(&sandbox, command, port);
+    write("export default { clearScreen: false, define: { changed: true } };\n");
+    eventually(30, "Vite to restart", || Vite::log(&sandbox).contains("server restarted").then_some(()));
+    assert_eq!(killtrace_tests::listener(port), Some(vite.pid), "it is the same process");
+    let outcome = watch.stop();
+    assert_eq!(outcome.summaries(), [""; 0]);
+    assert!(outcome.report.patterns.is_empty(), "{:?}", outcome.report.patterns);
+    assert!(outcome.report.watch.roots_seen > 0, "it was watched");
 }
 
 /// A terminal whose only program is `npm run dev`: the wrapper dies of the hangup, and the rest with it.

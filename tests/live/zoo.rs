@@ -2,7 +2,6 @@
 //! against what really happened.
 //!
 //! `ZOO_BIN` and `KILLTRACE_BIN` name the programs where cargo is not at hand, as in a test machine.
-//! `KILLTRACE_ZOO_ARGS` are more arguments for `killtrace watch`, such as `--no-btf`.
 //! `KILLTRACE_ZOO_KEEP=DIR` keeps each case's recording and truth, for replay fixtures.
 
 #![allow(clippy::print_stdout, reason = "a test program talks")]
@@ -44,9 +43,7 @@ fn play(title: &str, case: &Listed, late: bool) -> Result<(), Failed> {
     if std::env::var_os("KILLTRACE_VM").is_some() {
         survive_sysrq();
     }
-    let extra = std::env::var("KILLTRACE_ZOO_ARGS").unwrap_or_default();
-    let selectors: Vec<&str> =
-        case.watch.iter().map(String::as_str).chain(extra.split_whitespace()).collect();
+    let selectors: Vec<&str> = case.watch.iter().map(String::as_str).collect();
     let (watch, mut director) = if late {
         let mut director = Director::start(&case.name, true);
         director.until_curtain();

@@ -17,7 +17,7 @@ pub mod zoo;
 pub use cgroup::MemoryCgroup;
 pub use needs::{live, skip};
 pub use procs::{
-    children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent, status_field,
+    children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent, patient, status_field,
 };
 pub use sandbox::Sandbox;
 pub use terminal::Terminal;

@@ -5,18 +5,26 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+/// So many seconds, or more where the machine is slow: `KILLTRACE_PATIENCE` says how many times.
+#[must_use]
+pub fn patient(seconds: u64) -> Duration {
+    let patience = std::env::var("KILLTRACE_PATIENCE").ok().and_then(|times| times.parse().ok());
+    Duration::from_secs(seconds * patience.unwrap_or(1))
+}
+
 /// Waits until `look` finds something.
 ///
 /// # Panics
-/// When it has not after `seconds`.
+/// When it has not after `seconds`, with patience.
 pub fn eventually<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let limit = patient(seconds);
+    let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {seconds} s in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {} s in vain for {what}", limit.as_secs());
         std::thread::sleep(pause);
         // A machine that is slow to get there must not be kept busy with looking.
         pause = (pause * 5 / 4).min(Duration::from_millis(50));

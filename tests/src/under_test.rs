@@ -65,7 +65,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts it and waits until it says `watching:`.
+    /// Starts it and waits until it says `watching:`. `KILLTRACE_ZOO_ARGS` are more arguments, such as `--no-btf`.
     ///
     /// # Panics
     /// When it does not.
@@ -77,6 +77,7 @@ impl Watch {
         };
         let mut command = Command::new(killtrace_path());
         command.arg("watch").args(selectors);
+        command.args(std::env::var("KILLTRACE_ZOO_ARGS").unwrap_or_default().split_whitespace());
         command.arg("-o").arg(dir.path().join("report.json"));
         command.arg("--events").arg(dir.path().join("events.jsonl"));
         command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
@@ -96,7 +97,7 @@ impl Watch {
     /// Waits until the report, which is rewritten at every death, holds the death of each of `pids`.
     ///
     /// # Panics
-    /// When it does not within ten seconds.
+    /// When it does not in time.
     pub fn until_dead(&self, pids: &[u32]) {
         if pids.is_empty() {
             return;

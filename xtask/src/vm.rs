@@ -1,6 +1,7 @@
-//! `cargo xtask vm-test`: the kill zoo on other kernels, in emulated machines.
+//! `cargo xtask vm-test`: the kill zoo on other kernels, in emulated machines; or people's stories, with the programs
+//! that they happened to.
 //!
-//! Each run boots a kernel once, with one of killtrace's backends, and plays all cases there. No KVM is needed: the
+//! Each run boots a kernel once, with one of killtrace's backends, and plays everything there. No KVM is needed: the
 //! machines are emulated, also those of another processor.
 
 mod cpio;
@@ -12,6 +13,7 @@ mod packages;
 mod programs;
 mod results;
 mod summary;
+mod userland;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -22,8 +24,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, anyhow, bail};
 
 use self::guest::{End, Ran, boot};
-use self::initramfs::Job;
-use self::matrix::Run;
+use self::initramfs::{Job, Play};
+use self::matrix::{Part, Run};
 use self::programs::Programs;
 use self::results::Results;
 use self::summary::Row;
@@ -43,7 +45,10 @@ pub(crate) struct Options {
     /// Bring each case's recording and truth out of the guests, to DIR/KERNEL/BACKEND/CASE
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Run this in the guests' shell instead of the zoo, and show what it says
+    /// Instead of the zoo, what happens to people: a real Vite under npm, tmux and earlyoom
+    #[arg(long)]
+    stories: bool,
+    /// Run this in the guests' shell, and show what it says
     #[arg(long, value_name = "COMMAND", conflicts_with = "case")]
     sh: Option<String>,
     /// So many guests at a time; as many as there are processors, if not said
@@ -54,7 +59,17 @@ pub(crate) struct Options {
     list: bool,
 }
 
-/// Plays the zoo on every kernel that was asked for.
+impl Options {
+    fn play(&self) -> Play<'_> {
+        match &self.sh {
+            Some(command) => Play::Command(command),
+            None if self.stories => Play::Stories,
+            None => Play::Zoo,
+        }
+    }
+}
+
+/// Plays the zoo, or the stories, on every kernel that was asked for.
 ///
 /// # Errors
 /// When a case fails, a guest dies, or something that is needed cannot be had.
@@ -63,15 +78,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         list();
         return Ok(());
     }
-    let runs = matrix::select(&options.kernels, options.all).map_err(|unknown| {
+    let wanted = if options.stories {
+        Part::Stories
+    } else if options.all {
+        Part::All
+    } else {
+        Part::Quick
+    };
+    let runs = matrix::select(&options.kernels, wanted).map_err(|unknown| {
         anyhow!("no kernel is called {unknown}; `cargo xtask vm-test --list` names them")
     })?;
     setup_vm(runs.iter().map(|run| run.kernel.arch))?;
-    let job = Job {
-        cases: &options.case,
-        keep: options.keep.is_some(),
-        command: options.sh.as_deref().unwrap_or_default(),
-    };
+    let job = Job { play: options.play(), cases: &options.case, keep: options.keep.is_some() };
     let mut programs = BTreeMap::new();
     let mut rows: Vec<Option<Row>> = runs.iter().map(|_| None).collect();
     let mut guests = VecDeque::new();
@@ -83,7 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         let arch = run.kernel.arch;
         if !programs.contains_key(arch.name()) {
-            programs.insert(arch.name(), Programs::build(arch)?);
+            programs.insert(arch.name(), Programs::build(arch, options.stories)?);
         }
         guests.push_back((place, run, kernel::image(run.kernel)?));
     }
@@ -126,14 +144,14 @@ fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Optio
     let initramfs = initramfs::build(run, programs, job)?;
     println!("{} boots {}", run.name(), image.display());
     let mut results = Results::default();
-    let is_zoo = job.command.is_empty();
+    let is_test = !matches!(job.play, Play::Command(_));
     let ran = boot(run, image, &initramfs, dir.path(), &mut |news| {
         for line in news.lines() {
             match results.line(line) {
                 Some((case, verdict)) => {
                     println!("{} {case} ... {verdict}{}", run.name(), results.why_not(&case, verdict));
                 }
-                None if !is_zoo => println!("{line}"),
+                None if !is_test => println!("{line}"),
                 None => {}
             }
         }
@@ -145,7 +163,7 @@ fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Optio
     if let Some((case, verdict)) = results.give_up() {
         println!("{} {case} ... {verdict}", run.name());
     }
-    let trouble = trouble(&ran, &results, is_zoo);
+    let trouble = trouble(&ran, &results, is_test);
     // In one piece: other guests talk, too.
     print!("{}", explain(run, &ran, &results, trouble.as_deref()));
     if let Some(keep) = keep {
@@ -155,7 +173,7 @@ fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Optio
 }
 
 /// What went wrong beyond cases that failed.
-fn trouble(ran: &Ran, results: &Results, is_zoo: bool) -> Option<String> {
+fn trouble(ran: &Ran, results: &Results, is_test: bool) -> Option<String> {
     let panic = ran.console.lines().find_map(|line| line.split_once("Kernel panic").map(|(_, why)| why));
     match (&ran.end, results.ended, panic) {
         (_, None, Some(why)) => Some(format!("the guest's kernel panicked{why}")),
@@ -166,7 +184,7 @@ fn trouble(ran: &Ran, results: &Results, is_zoo: bool) -> Option<String> {
         (End::Off(_), Some(code), _) if code != 0 && results.explanations().next().is_none() => {
             Some(format!("the tests ended with exit code {code}"))
         }
-        (End::Off(_), Some(_), _) if is_zoo && results.cases.is_empty() => Some("no case ran".into()),
+        (End::Off(_), Some(_), _) if is_test && results.cases.is_empty() => Some("no case ran".into()),
         (End::Off(_), Some(_), _) => None,
     }
 }

@@ -1,6 +1,5 @@
 //! The stories, told from streams of events.
 
-mod advice;
 mod memory;
 mod own_doing;
 mod tracers;

@@ -3,6 +3,13 @@
 //!
 //! The form: Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's source.
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
 const DIRECTORY: u32 = 0o04_0000;
 const FILE: u32 = 0o10_0000;
 const LINK: u32 = 0o12_0000;
@@ -34,6 +41,35 @@ impl Archive {
 
     pub(super) fn character_device(&mut self, path: &str, major: u32, minor: u32) {
         self.entry(path, CHARACTER_DEVICE | 0o600, (major, minor), &[]);
+    }
+
+    /// All that is below a directory, with its permissions; root's, like everything.
+    ///
+    /// # Errors
+    /// When something cannot be read, or is neither file, directory nor link.
+    pub(super) fn tree(&mut self, dir: &Path, below: &str) -> Result<()> {
+        let mut entries: Vec<_> = fs::read_dir(dir)
+            .and_then(Iterator::collect)
+            .with_context(|| format!("cannot read {}", dir.display()))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let name = format!("{below}{}", entry.file_name().to_string_lossy());
+            let (kind, mode) = (entry.file_type()?, entry.metadata()?.permissions().mode() & 0o7777);
+            if kind.is_dir() {
+                self.entry(&name, DIRECTORY | mode, (0, 0), &[]);
+                self.tree(&path, &format!("{name}/"))?;
+            } else if kind.is_symlink() {
+                let to = fs::read_link(&path)?;
+                self.entry(&name, LINK | 0o777, (0, 0), to.as_os_str().as_bytes());
+            } else if kind.is_file() {
+                let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                self.entry(&name, FILE | mode, (0, 0), &content);
+            } else {
+                bail!("{} is neither file, directory nor link", path.display());
+            }
+        }
+        Ok(())
     }
 
     /// The whole archive, ended as it has to be.
@@ -107,6 +143,22 @@ mod tests {
         archive.character_device("dev/console", 5, 1);
         let bytes = archive.finish();
         assert_eq!((field(&bytes, 1), field(&bytes, 9), field(&bytes, 10)), (0o02_0600, 5, 1));
+    }
+
+    #[test]
+    fn a_tree_is_its_directories_files_and_links() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(dir.path().join("usr")).expect("there is room");
+        fs::write(dir.path().join("usr/file"), "text").expect("there is room");
+        std::os::unix::fs::symlink("usr", dir.path().join("link")).expect("there is room");
+        let mut archive = Archive::default();
+        archive.tree(dir.path(), "").expect("it can be read");
+        let bytes = archive.finish();
+        let text = String::from_utf8_lossy(&bytes);
+        let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what:?} in it"));
+        // A directory has to come before what is in it.
+        assert!(at("link\0") < at("usr\0") && at("usr\0") < at("usr/file\0"));
+        assert!(text[at("usr/file\0")..].contains("text"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a guest boots into: busybox, killtrace, the zoo, and a script that plays it.
+//! What a guest boots into: busybox, killtrace, what is to be played, and a script that plays it.
 
 use std::fs;
 use std::path::Path;
@@ -13,15 +13,43 @@ use crate::shell::root;
 
 const INIT: &str = "tests/vm/init";
 
+/// What a guest is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Play<'a> {
+    /// Every way to die.
+    Zoo,
+    /// What happens to people, with the programs that it happens to.
+    Stories,
+    /// A command for its shell.
+    Command(&'a str),
+}
+
+impl Play<'_> {
+    fn programs(self) -> &'static str {
+        match self {
+            Self::Zoo => "live_zoo",
+            Self::Stories => "/tests/deps/live_vite /tests/deps/vm_stories",
+            Self::Command(_) => "",
+        }
+    }
+
+    /// Everything takes so many times longer than on a processor that is not emulated. The zoo needs no more time.
+    fn patience(self) -> u32 {
+        match self {
+            Self::Stories => 10,
+            Self::Zoo | Self::Command(_) => 1,
+        }
+    }
+}
+
 /// What is to be done in the guest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Job<'a> {
+    pub(super) play: Play<'a>,
     /// Only the cases with this in their name.
     pub(super) cases: &'a str,
     /// Bring each case's recording and truth out.
     pub(super) keep: bool,
-    /// A command for the guest's shell, instead of the zoo.
-    pub(super) command: &'a str,
 }
 
 impl Ports {
@@ -38,16 +66,19 @@ impl Ports {
 /// When a file that belongs in it cannot be read.
 pub(super) fn build(run: &Run, programs: &Programs, job: &Job<'_>) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for directory in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"] {
+    match &programs.userland {
+        Some(tree) => archive.tree(tree, "")?,
+        None => archive.link("bin/sh", "busybox"),
+    }
+    for directory in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tests", "tests/deps", "tmp"] {
         archive.directory(directory);
     }
     // The kernel opens it for the first process, before that can mount anything.
     archive.character_device("dev/console", 5, 1);
     archive.program("init", &read(&root().join(INIT))?);
-    for (name, path) in programs.all() {
-        archive.program(&format!("bin/{name}"), &read(path)?);
+    for (path, file) in programs.files() {
+        archive.program(path, &read(file)?);
     }
-    archive.link("bin/sh", "busybox");
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
     archive.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n");
     archive.file("guest.conf", configuration(run, job)?.as_bytes());
@@ -65,7 +96,9 @@ fn configuration(run: &Run, job: &Job<'_>) -> Result<String> {
         ("ARGUMENTS", run.backend.arguments.to_owned()),
         ("CASES", job.cases.to_owned()),
         ("KEEP", if job.keep { "/tmp/kept".to_owned() } else { String::new() }),
-        ("COMMAND", job.command.to_owned()),
+        ("PROGRAMS", job.play.programs().to_owned()),
+        ("PATIENCE", job.play.patience().to_string()),
+        ("COMMAND", if let Play::Command(command) = job.play { command.to_owned() } else { String::new() }),
     ];
     Ok(variables.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect())
 }

@@ -107,6 +107,28 @@ const QUICK: [(&str, &str); 4] = [
     ("pi5-stock", "perf"),
 ];
 
+/// Where stories are told: the machine of the first story, and its kin.
+const STORIES: [(&str, &str); 3] =
+    [("debian-6.12-arm64-16k", "ebpf"), ("pi5-bpf", "ebpf"), ("pi5-stock", "perf")];
+
+/// What is played when no kernel is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    All,
+    Quick,
+    Stories,
+}
+
+impl Part {
+    fn has(self, run: &Run) -> bool {
+        match self {
+            Self::All => true,
+            Self::Quick => run.is_quick(),
+            Self::Stories => STORIES.contains(&(run.kernel.name, run.backend.name)),
+        }
+    }
+}
+
 /// One boot: a kernel, and a way to listen to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -130,13 +152,13 @@ pub(super) fn runs() -> impl Iterator<Item = Run> {
     KERNELS.iter().flat_map(|kernel| kernel.backends.iter().map(move |&backend| Run { kernel, backend }))
 }
 
-/// What was asked for: `KERNEL` or `KERNEL/BACKEND` each, everything with `all`, else the quick half.
+/// What was asked for: `KERNEL` or `KERNEL/BACKEND` each, else a part of the matrix.
 ///
 /// # Errors
 /// With the first name that is none.
-pub(super) fn select(wanted: &[String], all: bool) -> Result<Vec<Run>, String> {
+pub(super) fn select(wanted: &[String], part: Part) -> Result<Vec<Run>, String> {
     if wanted.is_empty() {
-        return Ok(runs().filter(|run| all || run.is_quick()).collect());
+        return Ok(runs().filter(|run| part.has(run)).collect());
     }
     let names = |run: &Run, name: &String| *name == run.kernel.name || *name == run.name();
     match wanted.iter().find(|name| !runs().any(|run| names(&run, name))) {
@@ -150,18 +172,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quick_half_is_part_of_all() {
-        let quick = select(&[], false).expect("nothing was named");
-        let all = select(&[], true).expect("nothing was named");
-        assert_eq!(quick.len(), QUICK.len());
-        assert!(quick.iter().all(|run| all.contains(run)) && all.len() > quick.len());
+    fn every_part_is_part_of_all() {
+        let part = |part| select(&[], part).expect("nothing was named");
+        let all = part(Part::All);
+        assert_eq!(part(Part::Quick).len(), QUICK.len());
+        assert_eq!(part(Part::Stories).len(), STORIES.len());
+        assert!(part(Part::Quick).iter().all(|run| all.contains(run)) && all.len() > QUICK.len());
     }
 
     #[test]
     fn runs_are_selected_by_name() {
         let names = |wanted: &[&str]| {
             let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-            select(&wanted, false).map(|runs| runs.iter().map(Run::name).collect::<Vec<_>>())
+            select(&wanted, Part::Quick).map(|runs| runs.iter().map(Run::name).collect::<Vec<_>>())
         };
         assert_eq!(names(&["pi5-bpf"]).expect("it is known"), ["pi5-bpf/ebpf"]);
         assert_eq!(

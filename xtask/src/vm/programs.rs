@@ -1,49 +1,52 @@
-//! The programs that a guest needs, all static: it has no libraries.
+//! The programs that a guest needs, all static: it has no libraries, but those that stories bring.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
 use super::packages::file_of_package;
+use super::userland;
 use crate::dist::{Arch, build};
 
 pub(super) struct Programs {
-    killtrace: PathBuf,
-    zoo: PathBuf,
-    live_zoo: PathBuf,
-    busybox: PathBuf,
+    /// Each by its path in the guest.
+    files: Vec<(&'static str, PathBuf)>,
+    /// What else its first root directory holds.
+    pub(super) userland: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Builds ours and fetches busybox.
+    /// Builds ours and fetches the others'.
     ///
     /// # Errors
-    /// When something does not build, or the package manager cannot be asked.
-    pub(super) fn build(arch: Arch) -> Result<Self> {
-        let arguments = [
-            "--profile=guest",
-            "--package=guard-userspace",
-            "--package=killtrace-tests",
-            "--bin=killtrace",
-            "--bin=zoo",
-            "--test=live_zoo",
-        ];
+    /// When something does not build, or a package manager cannot be asked.
+    pub(super) fn build(arch: Arch, stories: bool) -> Result<Self> {
+        // Test programs look for those that they need above themselves.
+        let ours: &[_] = if stories {
+            &[
+                ("tests/victim", "--bin=victim"),
+                ("tests/deps/live_vite", "--test=live_vite"),
+                ("tests/deps/vm_stories", "--test=vm_stories"),
+            ]
+        } else {
+            &[("bin/zoo", "--bin=zoo"), ("bin/live_zoo", "--test=live_zoo")]
+        };
+        let userland = if stories { Some(userland::tree(arch)?) } else { None };
+        let killtrace = ("bin/killtrace", "--bin=killtrace");
+        let ours = || ours.iter().chain([&killtrace]);
+        let mut arguments = vec!["--profile=guest", "--package=guard-userspace", "--package=killtrace-tests"];
+        arguments.extend(ours().map(|(_, argument)| argument));
         let built = build(arch, &arguments)?;
-        Ok(Self {
-            killtrace: built.find("killtrace")?,
-            zoo: built.find("zoo")?,
-            live_zoo: built.find("live_zoo")?,
-            busybox: busybox(arch)?,
-        })
+        let mut files = vec![("bin/busybox", busybox(arch)?)];
+        for (path, _) in ours() {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            files.push((path, built.find(name)?));
+        }
+        Ok(Self { files, userland })
     }
 
-    pub(super) fn all(&self) -> [(&'static str, &Path); 4] {
-        [
-            ("killtrace", &self.killtrace),
-            ("zoo", &self.zoo),
-            ("live_zoo", &self.live_zoo),
-            ("busybox", &self.busybox),
-        ]
+    pub(super) fn files(&self) -> &[(&'static str, PathBuf)] {
+        &self.files
     }
 }
 

@@ -58,7 +58,7 @@ impl Results {
         } else if self.running.is_some() {
             return self.outcome(line);
         } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
-            self.explained = Some(name.to_owned());
+            self.explained = Some(name.strip_suffix(" stdout").unwrap_or(name).to_owned());
         } else if line == "failures:" || line.starts_with("test result: ") {
             self.explained = None;
         } else {

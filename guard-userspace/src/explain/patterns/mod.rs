@@ -168,7 +168,6 @@ fn pattern(
         victims: Vec::new(),
         survivors: Vec::new(),
         text: String::new(),
-        advice: Vec::new(),
     }
 }
 
