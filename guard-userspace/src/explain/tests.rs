@@ -371,7 +371,8 @@ fn a_killer_that_rewrites_its_arguments_keeps_those_it_was_started_with() {
 fn hung_up_with_the_shell(scenario: &mut Scenario, sid: Option<u32>) -> Death {
     scenario.exits(40, 0);
     let bash = scenario.exiting(40);
-    scenario.hang_up(bash, 100, sid).kernel(bash, 100, Signo::CONT, Call::None);
+    // On a slow machine the second may take its time.
+    scenario.hang_up(bash, 100, sid).wait(50).kernel(bash, 100, Signo::CONT, Call::None);
     scenario.dies(100, Signo::HUP).death(100)
 }
 

@@ -49,9 +49,9 @@ pub(super) fn from_dying(case: &Case<'_>) -> Option<Hangup> {
     Some(Hangup { kind, certain, by: current.id })
 }
 
-/// SIGCONT came with the SIGHUP, next, from the same task.
+/// SIGCONT came with the SIGHUP, next, from the same task: soon, even on a machine that is busy or emulated.
 pub(super) fn continued(victim: &Process, hangup: &SignalRun) -> bool {
-    const TOGETHER_NS: u64 = 5_000_000;
+    const TOGETHER_NS: u64 = 100_000_000;
     let mut after = victim.history.runs.iter().skip_while(|run| run.first.id != hangup.first.id).skip(1);
     after.find(|run| run.current_tid == hangup.current_tid).is_some_and(|run| {
         run.signo == Signo::CONT
