@@ -150,7 +150,9 @@ impl<'a> Case<'a> {
         }?;
         let certain = Decisive { run, graceful: false, confidence: Confidence::Certain, reraised: None };
         if let Some(fault) = self.fault_without_handler(run) {
-            return Some(Decisive { run: fault, reraised: Some(run), ..certain });
+            let seen = fault.syscall.is_some() && run.syscall.is_some();
+            let confidence = if seen { Confidence::Certain } else { Confidence::Likely };
+            return Some(Decisive { run: fault, reraised: Some(run), confidence, ..certain });
         }
         let forged = run.in_call(&[Call::RtSigqueueinfo, Call::RtTgsigqueueinfo]) == Some(true);
         // `send_sig` in the kernel, for a broken pipe or a file too large; kill(2) is for a process.
@@ -197,9 +199,9 @@ impl<'a> Case<'a> {
 
     /// The fault whose handler could not even be entered: for want of a stack the kernel raises SIGSEGV once more, from
     /// itself (kernel/signal.c, `signal_setup_done`), and the registers are still those of the fault. Where they cannot
-    /// be read, the next moment has to do.
+    /// be read, the next moment has to do, and makes it likely.
     fn fault_without_handler(&self, run: &SignalRun) -> Option<&'a SignalRun> {
-        const AT_ONCE_NS: u64 = 1_000_000;
+        const AT_ONCE_NS: u64 = 20_000_000;
         if !self.own(run) || !run.is(Signo::SEGV, code::SI_KERNEL, false) {
             return None;
         }

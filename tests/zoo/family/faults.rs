@@ -133,7 +133,12 @@ fn overflow_in_thread(stage: &mut Stage) {
 fn handler_without_room(stage: &mut Stage) {
     let mut victim = stage.victim(&["catch:SEGV,exit,3", "ready", "obey"]);
     victim.order("fault:overflow");
-    stage.death_of(&mut victim, Kind::Crashed).by_signal(libc::SIGSEGV).detail("SEGV_MAPERR").no_killer();
+    stage
+        .death_of(&mut victim, Kind::Crashed)
+        .by_signal(libc::SIGSEGV)
+        .detail("SEGV_MAPERR")
+        .no_killer()
+        .without_btf(Kind::Crashed, Confidence::Likely);
 }
 
 fn handler_exits_elsewhere(stage: &mut Stage) {

@@ -261,3 +261,15 @@ fn what_it_raises_itself_is_not_the_one_that_waits_for_the_process() {
     exit(&mut scenario, 100, 15, waiting);
     assert_cause(&scenario.death(100), Kind::KilledBySelf, Confidence::Certain, None);
 }
+
+#[test]
+fn a_handler_without_room_is_likely_where_only_the_clock_tells() {
+    for (call, confidence) in [(None, Confidence::Likely), (Some(Call::None), Confidence::Certain)] {
+        let mut scenario = program();
+        own(&mut scenario, Signo::SEGV, 1, false, call);
+        scenario.handle(100, Signo::SEGV);
+        own(&mut scenario, Signo::SEGV, code::SI_KERNEL, false, call);
+        let death = scenario.dies(100, Signo::SEGV).death(100);
+        assert_cause(&death, Kind::Crashed, confidence, Some("SEGV_MAPERR"));
+    }
+}
