@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::event::Call;
+use crate::model::event::Syscall;
 use crate::model::signal::Signo;
 
 use super::history::SignalRun;
@@ -14,8 +14,8 @@ pub struct Act {
     sender_tid: u32,
     signo: Signo,
     code: i32,
-    /// The call's first argument, where it is known.
-    argument: Option<u64>,
+    /// The call, where it is known.
+    syscall: Option<Syscall>,
     last_ns: u64,
     /// Targets, in order; the first few dozen of them.
     pub targets: Vec<ProcId>,
@@ -31,17 +31,15 @@ impl Act {
     /// A busy machine may stop in the middle of the walk.
     const GAP_OF_ONE_CALL_NS: u64 = 200_000_000;
 
-    /// `kill(-pgid)` sends to each member once (kernel/signal.c, `__kill_pgrp_info`): a member that it has not sent
-    /// to yet belongs to the same call.
+    /// One call sends to each process once (kernel/signal.c, `__kill_pgrp_info`; kernel/cgroup/cgroup.c,
+    /// `__cgroup_kill`): one that it has not sent to yet belongs to the same call, also after a while.
     fn takes(&self, target: ProcId, run: &SignalRun) -> bool {
-        let argument = run.syscall.map(|syscall| syscall.args[0]);
         let same = self.sender_tid == run.current_tid
             && self.signo == run.signo
             && self.code == run.code
-            && self.argument == argument;
-        let one_call = run.syscall.is_some_and(|syscall| syscall.call == Call::Kill)
-            && self.count <= Self::TARGETS as u64
-            && !self.targets.contains(&target);
+            && self.syscall == run.syscall;
+        let one_call =
+            run.syscall.is_some() && self.count <= Self::TARGETS as u64 && !self.targets.contains(&target);
         let gap_ns = if one_call { Self::GAP_OF_ONE_CALL_NS } else { Self::GAP_NS };
         same && run.last.t_ns.saturating_sub(self.last_ns) < gap_ns
     }
@@ -76,7 +74,7 @@ impl Acts {
             sender_tid: run.current_tid,
             signo: run.signo,
             code: run.code,
-            argument: run.syscall.map(|syscall| syscall.args[0]),
+            syscall: run.syscall,
             last_ns: run.last.t_ns,
             targets: vec![target],
             count: 1,

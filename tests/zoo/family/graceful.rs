@@ -277,10 +277,12 @@ fn wrapper_decides(stage: &mut Stage, disposition: &str, decoy: &str) {
 
 /// As coreutils do it: a group of its own, SIGTERM and SIGCONT to the child, then SIGTERM to the group.
 fn timeout(stage: &mut Stage) {
-    let acts = ["setpgid", "spawn:kz-victim:ready:me+pause", "sleep:50", "kill:child,TERM", "ignore:TERM"];
+    let acts = ["setpgid", "spawn:kz-victim:ready:me+pause", "obey", "kill:child,TERM", "ignore:TERM"];
     let rest = ["kill:0,TERM", "kill:child,CONT", "wait:tell", "exit:124"];
     let mut timeout = stage.start("timeout", &[&acts[..], &rest].concat());
     let victim = timeout.facts[0];
+    // Its time is up.
+    timeout.dismiss();
     let status = timeout.hear()[0];
     timeout.wait();
     let person = timeout.who().clone();
