@@ -100,7 +100,10 @@ impl Explainer {
     /// The kernel emits what belongs to a death within microseconds of it, but on several CPUs, and may mark
     /// an OOM victim after its exit (6.16 and newer).
     const SETTLE_NS: u64 = 10_000_000;
-    const LAST_CHANCE_NS: u64 = 60_000_000;
+    /// For what is known only when a process is gone for good: its children's new parent after `exit_mm` has given
+    /// back its memory, which takes a while on a machine that just ran out of it. A death that is complete is told
+    /// at once.
+    const LAST_CHANCE_NS: u64 = 1_000_000_000;
     /// Most deaths by one act that each of them lists.
     const FELLOWS: usize = 64;
     /// Most deaths that a report holds.
