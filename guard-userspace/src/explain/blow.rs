@@ -29,9 +29,18 @@ impl<'a> Case<'a> {
             decisive,
             own: self.own(decisive.run),
             current,
-            kernel_thread: current.is_none_or(|process| self.table.is_kernel_thread(process.id)),
+            kernel_thread: current.is_none_or(|process| {
+                self.table.is_kernel_thread(process.id) || is_faceless(process, decisive.run)
+            }),
         })
     }
+}
+
+/// Nothing is known of it, and it is neither in a system call nor ending: a worker of the kernel, as far as anybody can
+/// tell.
+fn is_faceless(current: &Process, run: &SignalRun) -> bool {
+    let in_call = run.in_call(&[Call::None]) != Some(true);
+    current.born.is_none() && current.ppid.is_none() && !in_call && !run.current_exiting
 }
 
 impl Blow<'_> {

@@ -288,7 +288,8 @@ impl<'a> Case<'a> {
         stop_window(run.signo).is_some_and(|window| since < window)
     }
 
-    /// A handler took a request to stop that nobody was seen to make, and the process left by its own act.
+    /// A handler took a request to stop that nobody was seen to make, or a fault that was not seen, and the process left
+    /// by its own act.
     #[must_use]
     pub fn unexplained(&self) -> Option<&'a Handled> {
         let repeated = match self.decisive {
@@ -299,7 +300,12 @@ impl<'a> Case<'a> {
         self.victim.history.unexplained.iter().find(|handled| {
             let window = match stop_window(handled.signo) {
                 Some(window) => window,
-                None if repeated == Some(handled.signo) => STOP_WINDOW_NS,
+                None if repeated == Some(handled.signo)
+                    || handled.signo.is_fault()
+                    || handled.signo == Signo::SYS =>
+                {
+                    STOP_WINDOW_NS
+                }
                 None => return false,
             };
             self.ending.at.t_ns.saturating_sub(handled.at.t_ns) < window

@@ -29,6 +29,7 @@ impl Doubt<'_> {
             self.passed_on(case, finding),
             traced(case, finding),
             perhaps_taken(case, finding),
+            perhaps_asked_by_sysrq(case, finding),
         ];
         for gap in holes.into_iter().flatten() {
             finding.confidence = finding.confidence.min(Confidence::Likely);
@@ -66,7 +67,7 @@ impl Doubt<'_> {
     /// It ended by its own act soon after watching began, and may have been asked to before: it had a handler for
     /// that, or waited for it.
     fn began_late(&self, case: &Case<'_>, finding: &Finding) -> Option<String> {
-        let by_itself = matches!(finding.kind, Kind::Exited | Kind::KilledBySelf);
+        let by_itself = matches!(finding.kind, Kind::Exited | Kind::KilledBySelf | Kind::SiblingThreadExit);
         let late = case.victim.born.is_none() && Self::from_ns(case) < self.since_ns;
         let own = case.decisive.map(|decisive| decisive.run.signo);
         (by_itself && late && could_comply(case.victim, own))
@@ -107,6 +108,15 @@ fn traced(case: &Case<'_>, finding: &Finding) -> Option<String> {
     let signo = case.asked_through_tracer().filter(|_| finding.kind == Kind::Exited)?;
     let tracer = case.tracer().map_or_else(|| "a process".to_owned(), Process::label);
     Some(format!("it was traced by {tracer}, which decides whether a {signo} gets to it"))
+}
+
+/// A worker of the kernel ran the OOM killer, or one of whom nothing is known. SysRq f has it run there (drivers/tty/
+/// sysrq.c, `moom_callback`), and only the kernel log tells that apart from a machine that is short of memory.
+fn perhaps_asked_by_sysrq(case: &Case<'_>, finding: &Finding) -> Option<String> {
+    let blow = case.blow().filter(|_| finding.kind == Kind::OomKill)?;
+    let known = |process: &Process| process.born.is_some() || process.ppid.is_some();
+    let user_space = !blow.kernel_thread && blow.current.is_some_and(known);
+    (!user_space).then(|| "whether magic SysRq had the OOM killer run was not seen".to_owned())
 }
 
 /// It was asked to stop, no handler took that, and what waited at its end could not be read: it may have waited for

@@ -148,7 +148,7 @@ pub struct Cause {
     pub confidence: Confidence,
     /// Finer truth, a short fixed word.
     pub detail: Option<String>,
-    /// For `oom_kill`.
+    /// For `oom_kill`, and for `sysrq` where f had the OOM killer choose.
     pub oom: Option<Oom>,
 }
 

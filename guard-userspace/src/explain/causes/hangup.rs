@@ -36,7 +36,7 @@ pub(super) fn from_dying(case: &Case<'_>) -> Option<Hangup> {
     let (kind, certain) = match run.target_sid {
         Some(sid) if sid == victim.tgid => (Kind::TtyHangup, true),
         _ if !continued && victim.leads_session() => (Kind::TtyHangup, false),
-        _ if !continued => (Kind::SessionLeaderExit, true),
+        _ if !continued => (Kind::SessionLeaderExit, !fellow_continued(case, run)),
         // Its foreground job, or a stopped one behind it.
         Some(sid) if sid == current.tgid && was_hung_up(current) => (Kind::TtyHangup, !run.target_stopped),
         Some(_) => (Kind::OrphanedProcessGroup, true),
@@ -58,6 +58,19 @@ pub(super) fn continued(victim: &Process, hangup: &SignalRun) -> bool {
             && run.code == hangup.code
             && run.first.t_ns.abs_diff(hangup.last.t_ns) < TOGETHER_NS
     })
+}
+
+/// Somebody else was sent SIGCONT with the same SIGHUP: so was the victim, unless that was lost.
+fn fellow_continued(case: &Case<'_>, hangup: &SignalRun) -> bool {
+    let of_hangup = |run: &&SignalRun| {
+        run.is(Signo::HUP, code::SI_KERNEL, true)
+            && run.current_tid == hangup.current_tid
+            && run.target_sid == hangup.target_sid
+    };
+    let fellows = case.table.iter().filter(|process| process.id != case.victim.id);
+    fellows.flat_map(|process| process.history.runs.iter().find(of_hangup).map(|run| (process, run))).any(
+        |(process, run)| run.last.t_ns.abs_diff(hangup.last.t_ns) < 100_000_000 && continued(process, run),
+    )
 }
 
 /// The kernel had hung up its terminal before it died, whatever it thought of that.

@@ -39,7 +39,9 @@ impl Cause for OomKill {
     }
 
     fn ruled_out(&self, case: &Case<'_>) -> Option<String> {
-        if case.death_signal() != Some(Signo::KILL) && case.exit_code() != Some(137) {
+        let alike = case.death_signal() == Some(Signo::KILL) || case.exit_code() == Some(137);
+        // SysRq f has the OOM killer choose.
+        if !alike || case.chosen_by_sysrq() {
             return None;
         }
         Some(match case.victim.history.oom {
@@ -51,7 +53,9 @@ impl Cause for OomKill {
 
 /// The mark that the same task set on any process just then.
 pub(super) fn marked_beside(case: &Case<'_>, run: &SignalRun) -> Option<OomMark> {
-    case.table.iter().filter_map(|process| process.history.oom).find(|mark| belongs(mark, run))
+    let marks = case.table.iter().filter_map(|process| process.history.oom);
+    // The first: the table has no order.
+    marks.filter(|mark| belongs(mark, run)).min_by_key(|mark| mark.at.id)
 }
 
 fn belongs(mark: &OomMark, run: &SignalRun) -> bool {
