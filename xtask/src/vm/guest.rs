@@ -54,6 +54,8 @@ pub(super) fn boot(
         ["initramfs.cpio", "console", "results", "files.tar.gz"].map(|name| dir.join(name));
     fs::write(&initrd, initramfs).with_context(|| format!("cannot write {}", initrd.display()))?;
     let mut qemu = qemu(run, &console, &results, &files);
+    // It is unpacked into memory.
+    qemu.args(["-m", if initramfs.len() > 200 << 20 { "2G" } else { "1G" }]);
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(&initrd);
     let start = Instant::now();
     let mut guest = Guest(qemu.spawn().with_context(|| format!("cannot run {:?}", qemu.get_program()))?);
@@ -89,7 +91,7 @@ fn qemu(run: &Run, console: &Path, results: &Path, files: &Path) -> Command {
         Arch::Aarch64 => ("qemu-system-aarch64", "virt", "cortex-a76", "ttyAMA0"),
     };
     let mut qemu = Command::new(program);
-    qemu.args(["-M", machine, "-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2", "-m", "1G"]);
+    qemu.args(["-M", machine, "-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2"]);
     qemu.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"]);
     // Emulation has no speculation to guard against, and its other clocks are slow to read.
     let faster = match kernel.arch {
