@@ -9,8 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use killtrace::model::report::Kind;
 use killtrace::recording;
-use killtrace_tests::zoo::{Truth, answer, check};
+use killtrace_tests::zoo::{Truth, answer, check, kinds};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
             let (path, name) = (kernel.join(format!("{case}.jsonl")), case.clone());
             trials.push(Trial::test(format!("{title}/{case}"), move || replay(&path, &name)));
         }
+        let (name, path, all) = (title.clone(), kernel.clone(), cases.clone());
+        trials.push(Trial::test(format!("{title}/kinds"), move || every_kind(&name, &path, &all)));
         trials.push(Trial::test(format!("{title}/answers"), move || answers(&kernel, &cases)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -46,6 +49,23 @@ fn replay(path: &Path, case: &str) -> Result<(), Failed> {
     let truth: Truth = serde_json::from_str(&truth)?;
     let wrong = check(&truth, &report);
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+/// What a machine that is shared with others cannot be made to do.
+const NOT_RECORDED: &[(&str, Kind)] = &[("6.18-amd64", Kind::Sysrq)];
+
+/// Each kind of death, and so each rule, has a recording from this kernel. Unknown is what no rule claims.
+fn every_kind(kernel: &str, dir: &Path, cases: &BTreeSet<String>) -> Result<(), Failed> {
+    let mut missing = kinds();
+    missing.remove(&Kind::Unknown);
+    for case in cases {
+        let report = recording::replay(&dir.join(format!("{case}.jsonl")))?;
+        report.deaths.iter().for_each(|death| {
+            missing.remove(&death.cause.kind);
+        });
+    }
+    missing.retain(|kind| !NOT_RECORDED.contains(&(kernel, *kind)));
+    if missing.is_empty() { Ok(()) } else { Err(format!("no recording of {missing:?}").into()) }
 }
 
 /// The sentences are those that were read. A new one is read before it is checked in.

@@ -5,8 +5,10 @@
 
 mod check;
 mod director;
+mod kinds;
 mod truth;
 
 pub use check::{answer, check};
 pub use director::{Director, Listed, listed, zoo_path};
+pub use kinds::kinds;
 pub use truth::{Expected, Memory, Survivor, Truth, Who};
