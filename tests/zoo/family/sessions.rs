@@ -302,7 +302,8 @@ fn orphaned_continued(stage: &mut Stage) {
 fn ctrl_z(stage: &mut Stage) {
     stage.adopt_orphans();
     let acts = "pty:kz-leader:(job:kz-victim:ready:me+pause)+obey";
-    let mut wrapper = stage.start("kz-wrapper", &[acts, "sleep:100", "type:26", "sleep:60000"]);
+    // Typed too early, it would find the leader in the foreground.
+    let mut wrapper = stage.start("kz-wrapper", &[acts, "sleep:1000", "type:26", "sleep:60000"]);
     let victim = Person::of(wrapper.facts[0]);
     let leader = Person::of(victim.parent());
     stage.clean_up(victim.pid);

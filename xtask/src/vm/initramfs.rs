@@ -66,12 +66,15 @@ impl Ports {
 /// When a file that belongs in it cannot be read.
 pub(super) fn build(run: &Run, programs: &Programs, job: &Job<'_>) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    match &programs.userland {
-        Some(tree) => archive.tree(tree, "")?,
-        None => archive.link("bin/sh", "busybox"),
+    // First, because its /bin is a link.
+    if let Some(tree) = &programs.userland {
+        archive.tree(tree, "")?;
     }
     for directory in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tests", "tests/deps", "tmp"] {
         archive.directory(directory);
+    }
+    if programs.userland.is_none() {
+        archive.link("bin/sh", "busybox");
     }
     // The kernel opens it for the first process, before that can mount anything.
     archive.character_device("dev/console", 5, 1);
