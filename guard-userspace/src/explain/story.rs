@@ -118,6 +118,8 @@ impl<'a> Teller<'a> {
             if let Some(before) = self.received(left.leader, left.hangup, depth) {
                 story.absorb(before);
                 story.cast.insert(left.leader.id);
+                // It may have been gone before the hangup itself.
+                story.steps.retain(|step| step.at.t_ns <= case.ending.at.t_ns);
             }
             return;
         }

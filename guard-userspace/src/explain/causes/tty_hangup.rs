@@ -20,6 +20,9 @@ pub const TERMINAL_GONE: &str = "terminal_gone";
 /// `finding.detail`: its session leader gave the terminal up.
 pub const GIVEN_UP: &str = "given_up";
 
+/// Whoever reads the terminal is woken before it is hung up (drivers/tty/pty.c, `pty_close`), and may be gone first.
+const WOKEN_NS: u64 = 20_000_000;
+
 pub(super) struct TtyHangup;
 
 impl Cause for TtyHangup {
@@ -92,10 +95,12 @@ pub fn left_behind<'a>(case: &Case<'a>) -> Option<LeftBehind<'a>> {
     }
     let leader = leader(case)?;
     let hangup = hangup::hung_up(leader)?;
-    let after = case.ending.at.t_ns.checked_sub(hangup.first.t_ns)?;
+    let (end_ns, hangup_ns) = (case.ending.at.t_ns, hangup.first.t_ns);
+    let near =
+        if end_ns < hangup_ns { hangup_ns - end_ns < WOKEN_NS } else { end_ns - hangup_ns < SAME_STORY_NS };
     let closer =
         hangup.current.filter(|&id| !case.table.is_kernel_thread(id)).and_then(|id| case.table.get(id));
-    (leader.alive() && after < SAME_STORY_NS).then_some(LeftBehind { leader, hangup, closer })
+    (leader.alive() && near).then_some(LeftBehind { leader, hangup, closer })
 }
 
 /// The leader of the victim's session. That it was hung up says that they had a terminal; /proc says so only before.
