@@ -206,7 +206,8 @@ fn thread_exits(stage: &mut Stage) {
 
 /// The process ends so soon after that the answer is given when it is dead.
 fn thread_exits_first(stage: &mut Stage) {
-    let (mut parent, victim) = started_by_thread(stage, "sleep:100", &["sleep:50", "wait", "exit:0"]);
+    let (mut parent, victim) = started_by_thread(stage, "obey", &["sleep:300", "wait", "exit:0"]);
+    parent.dismiss();
     parent.wait();
     stage
         .died(victim.pid, Some(libc::SIGTERM), Kind::ParentDeathSignal)

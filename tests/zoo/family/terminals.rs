@@ -351,7 +351,8 @@ fn end_of_input(stage: &mut Stage) {
         .likely()
         .detail("terminal_gone")
         .killer(&killer)
-        .chain(&["sent SIGKILL to kz-wrapper", "hung up", "exited with code 1"])
+        // Before the hangup itself, or after it: both are woken at once.
+        .chain(&["sent SIGKILL to kz-wrapper", "kz-wrapper", "exited with code 1"])
         .summary(&["exited with code 1", "terminal had hung up", "because kz-killer"]);
 }
 
