@@ -99,6 +99,10 @@ impl<'a> Teller<'a> {
         }
         if let Some(mark) = story.finding.oom {
             story.evidence.insert(mark.at.id);
+            // Whoever was chosen, the victim shared its memory.
+            let chosen =
+                self.table.iter().find(|other| other.history.oom.is_some_and(|own| own.at.id == mark.at.id));
+            story.cast.extend(chosen.map(|chosen| chosen.id));
         }
         if story.finding.detail == Some("strict") {
             let text = format!(
