@@ -4,7 +4,7 @@ use crate::model::report::{Confidence, Kind};
 use crate::model::signal::Signo;
 use crate::model::units;
 
-use super::case::{Case, STOP_WINDOW_NS};
+use super::case::{Case, STOP_WINDOW_NS, asks_to_stop};
 use super::causes::Finding;
 use super::losses::Losses;
 use super::process::Process;
@@ -97,7 +97,9 @@ impl Doubt<'_> {
             ));
         }
         let handled = killer.history.unexplained.iter().find(|handled| {
-            handled.signo == run.signo && (from_ns..=run.last.t_ns).contains(&handled.at.t_ns)
+            // Some ask in another way than they were asked.
+            let alike = handled.signo == run.signo || asks_to_stop(handled.signo);
+            alike && (from_ns..=run.last.t_ns).contains(&handled.at.t_ns)
         })?;
         Some(format!("{} handled a {} whose sender was not seen", killer.label(), handled.signo))
     }
