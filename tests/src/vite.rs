@@ -109,7 +109,7 @@ impl Vite {
     pub fn npm_status(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
         let mut starter = self.starter.take().expect("asked once");
-        let status = eventually(10, "npm to end", || starter.try_wait().expect("a child can be waited for"));
+        let status = eventually(60, "npm to end", || starter.try_wait().expect("a child can be waited for"));
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
     }
 }
