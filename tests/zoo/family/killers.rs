@@ -1,6 +1,6 @@
 //! Who killed: killers that are gone, became something else, hide behind others, or live in another namespace.
 
-use killtrace::model::report::{Kind, Mechanism, Role};
+use killtrace::model::report::{Confidence, Kind, Mechanism, Role};
 
 use super::Family;
 use crate::Case;
@@ -283,7 +283,12 @@ fn fast_forks(stage: &mut Stage) {
         })
         .collect();
     for child in children {
-        stage.died(child, None, Kind::Exited).no_killer().no_actor();
+        stage
+            .died(child, None, Kind::Exited)
+            .no_killer()
+            .no_actor()
+            // Gone before anybody could ask for its code.
+            .without_btf(Kind::Exited, Confidence::Likely);
     }
     let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     terminated(stage, &mut victim, &killer);
