@@ -3,100 +3,10 @@
 use crate::model::report::Role;
 use crate::model::select;
 
+use super::package_script;
 use super::process::{ProcId, Process};
+use super::programs::{HELPERS, PROGRAMS, SHELLS};
 use super::table::Table;
-
-/// Programs by what they are. Extend freely; names are basenames of executables or scripts.
-const PROGRAMS: &[(Role, &[&str])] = &[
-    (Role::OomDaemon, &["earlyoom", "systemd-oomd", "nohang", "oomd", "lmkd"]),
-    (
-        Role::ServiceManager,
-        &["systemd", "supervisord", "runsv", "s6-supervise", "openrc-run", "monit", "start-stop-daemon"],
-    ),
-    (
-        Role::ContainerRuntime,
-        &[
-            "dockerd",
-            "containerd",
-            "containerd-shim",
-            "containerd-shim-runc-v2",
-            "runc",
-            "crun",
-            "conmon",
-            "podman",
-            "crio",
-            "kubelet",
-        ],
-    ),
-    (Role::Init, &["init", "tini", "dumb-init", "docker-init", "catatonit", "s6-svscan"]),
-    (
-        Role::Terminal,
-        &[
-            "tmux",
-            "tmux: server",
-            "screen",
-            "SCREEN",
-            "sshd",
-            "sshd-session",
-            "xterm",
-            "konsole",
-            "gnome-terminal-server",
-            "alacritty",
-            "kitty",
-            "foot",
-            "wezterm-gui",
-            "ptyxis",
-            "code",
-            "script",
-        ],
-    ),
-    (Role::Debugger, &["gdb", "lldb", "strace", "ltrace", "rr", "dlv"]),
-    (
-        Role::TestRunner,
-        &[
-            "vitest",
-            "jest",
-            "mocha",
-            "pytest",
-            "py.test",
-            "cargo-nextest",
-            "ctest",
-            "playwright",
-            "bats",
-            "prove",
-        ],
-    ),
-];
-
-/// Helpers that only do what they are told: the one who started them decided.
-const HELPERS: &[&str] = &[
-    "kill",
-    "pkill",
-    "killall",
-    "killall5",
-    "skill",
-    "fuser",
-    "xargs",
-    "env",
-    "sudo",
-    "doas",
-    "su",
-    "nice",
-    "ionice",
-    "nohup",
-    "setsid",
-    "stdbuf",
-    "time",
-    "busybox",
-    "systemctl",
-    "start-stop-daemon",
-    "npx",
-    "timeout",
-];
-
-const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ash", "ksh", "mksh", "fish", "busybox"];
-
-const PACKAGE_MANAGERS: &[&str] = &["npm", "pnpm", "yarn", "bun", "npx", "pnpx", "bunx"];
 
 /// What a process does, as far as it matters to who decided something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,25 +36,7 @@ fn basename(path: &str) -> &str {
 /// `npm run NAME` and its like: the whole command, as its user typed it.
 #[must_use]
 pub fn package_script(process: &Process) -> Option<String> {
-    let args = process.image.cmdline.as_deref()?;
-    // npm overwrites its arguments with one string, `npm run dev`; before that it is `node .../npm run dev`.
-    let words: Vec<&str> = match args {
-        [title] => title.split_whitespace().collect(),
-        _ => args.iter().map(String::as_str).collect(),
-    };
-    let manager = words.iter().take(2).position(|word| {
-        let name = basename(word);
-        let name = name.strip_suffix(".js").or(name.strip_suffix(".cjs")).unwrap_or(name);
-        PACKAGE_MANAGERS.contains(&name) || matches!(name, "npm-cli" | "npx-cli")
-    })?;
-    let name = basename(words[manager]);
-    let name = name.split(['-', '.']).next().unwrap_or(name);
-    let rest = &words[manager + 1..];
-    let scripted =
-        matches!(rest.first(), Some(&("run" | "run-script" | "exec" | "start" | "test" | "x" | "dlx")))
-            || matches!(name, "npx" | "pnpx" | "bunx");
-    let shown = rest.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-    scripted.then(|| format!("{name} {shown}").trim_end().to_owned())
+    package_script::find(process.image.cmdline.as_deref()?)
 }
 
 fn doing(process: &Process) -> Doing {
@@ -210,7 +102,8 @@ fn hosts(table: &Table, process: &Process) -> bool {
         || table.is_own(process)
 }
 
-fn program_role(process: &Process) -> Option<Role> {
+/// What it is by the table of programs.
+pub(super) fn program_role(process: &Process) -> Option<Role> {
     let (base, comm, name) = (base(process), process.comm.to_text(), process.name());
     PROGRAMS
         .iter()
@@ -304,16 +197,28 @@ mod tests {
     }
 
     #[test]
-    fn package_scripts_are_named_before_and_after_npm_changes_its_title() {
-        let before = process("/usr/bin/node", &["node", "/usr/bin/npm", "run", "kill-dev"]);
-        let after = process("/usr/bin/node", &["npm run kill-dev"]);
-        assert_eq!(package_script(&before).as_deref(), Some("npm run kill-dev"));
-        assert_eq!(package_script(&after).as_deref(), Some("npm run kill-dev"));
-        let cli =
-            process("/usr/bin/node", &["node", "/usr/lib/node_modules/npm/bin/npm-cli.js", "run", "dev"]);
-        assert_eq!(package_script(&cli).as_deref(), Some("npm run dev"));
-        let vite = process("/usr/bin/node", &["node", "/app/node_modules/.bin/vite"]);
-        assert_eq!(package_script(&vite), None);
+    fn programs_are_known_by_executable_script_module_or_title() {
+        for (exe, args, role) in [
+            ("/usr/bin/earlyoom", &["earlyoom", "-r", "60"][..], Role::OomDaemon),
+            ("/usr/lib/systemd/systemd", &["/usr/lib/systemd/systemd", "--user"], Role::ServiceManager),
+            ("/usr/bin/node", &["PM2 v5.3.0: God Daemon (/root/.pm2)"], Role::ServiceManager),
+            ("/usr/bin/python3.11", &["python3", "-m", "pytest", "tests"], Role::TestRunner),
+            ("/usr/bin/node", &["node", "/app/node_modules/.bin/vitest", "run"], Role::TestRunner),
+            ("/usr/bin/node", &["node", "/app/node_modules/nodemon/bin/nodemon.js", "a.js"], Role::Watchdog),
+            ("/usr/bin/containerd-shim-runc-v2", &["x", "-id", "a"], Role::ContainerRuntime),
+        ] {
+            assert_eq!(program_role(&process(exe, args)), Some(role), "{args:?}");
+        }
+        assert_eq!(program_role(&process("/usr/bin/python3", &["python3", "manage.py", "runserver"])), None);
+    }
+
+    #[test]
+    fn no_program_has_two_roles() {
+        let mut names: Vec<&str> = PROGRAMS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 
     #[test]

@@ -1,63 +1,175 @@
-//! What to do about a death, only where the evidence supports it.
+//! What to do about a death or a pattern, only where the evidence supports it: one small function per cause.
 
-use crate::model::report::{Kind, Role};
+use crate::model::report::{CgroupLimits, Kind, Role, UnitScope};
+use crate::model::unit;
+use crate::model::units::{bytes, elapsed};
 
 use super::actors;
 use super::case::Case;
 use super::death::Scene;
+use super::heap::{HEAP_LIMIT, Heap};
 use super::process::Process;
 use super::story::Story;
-use crate::model::units::bytes;
+use super::table::Table;
+
+const MIB: u64 = 1024 * 1024;
 
 /// One or two concrete next steps, or none.
 #[must_use]
-pub(super) fn advice(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Vec<String> {
-    let table = case.table;
-    let mut advice = Vec::new();
-    let killer = story.killer(table);
-    let actor = story.actor(table);
-    let role = |process: &Process| actors::role(table, process, case.victim);
-    match story.finding.kind {
-        Kind::TtyHangup | Kind::SessionLeaderExit => {
-            let wrapper = story.finding.because_of.and_then(|id| table.get(id));
-            match wrapper.and_then(|wrapper| Some((wrapper, wrapper.image.oom_score_adj?))) {
-                Some((wrapper, adj))
-                    if killer.as_ref().is_some_and(|killer| role(killer) == Role::OomDaemon) =>
-                {
-                    advice.push(format!(
-                        "{} had oom_score_adj {adj}: protect it as well as {}, or start {1} outside the terminal \
-                         (setsid, systemd-run --user).",
-                        wrapper.label(),
-                        case.victim.name(),
-                    ));
-                }
-                _ => advice.push(format!(
-                    "To let {} outlive its terminal, start it with setsid or nohup, or as a service \
-                     (systemd-run --user).",
-                    case.victim.name()
-                )),
-            }
-        }
+pub(super) fn advice(
+    scene: &Scene<'_>,
+    case: &Case<'_>,
+    story: &Story,
+    cgroup: Option<&CgroupLimits>,
+) -> Vec<String> {
+    let cgroup = cgroup.and_then(|cgroup| Some((cgroup.path.as_str(), cgroup.limit_bytes?)));
+    let advice = match story.finding.kind {
+        Kind::TtyHangup | Kind::SessionLeaderExit => [Some(terminal(scene.teller.table, case, story)), None],
         Kind::OomKill => {
-            let limited = scene.surroundings.cgroup_memory.iter().find(|memory| memory.limit_bytes.is_some());
-            if let Some((memory, limit)) = limited.and_then(|memory| Some((memory, memory.limit_bytes?))) {
-                advice.push(format!(
-                    "Raise the limit of {} ({}), or make its processes use less.",
-                    memory.path,
-                    bytes(limit)
-                ));
-            }
+            [cgroup.map(|(path, limit)| raise(path, limit)), heap_over_limit(case.victim, cgroup)]
+        }
+        Kind::KilledBySelf if story.finding.detail == Some(HEAP_LIMIT) => {
+            [Some(heap_full(case.victim, cgroup)), None]
         }
         Kind::KilledByProcess => {
-            if let Some(actor) = actor.as_ref().filter(|actor| role(actor) == Role::Watchdog) {
-                advice.push(format!(
-                    "{} both starts {} and has it killed: look at the kill in what it runs.",
-                    actor.label(),
-                    case.victim.name()
-                ));
-            }
+            [watchdog(scene.teller.table, case, story), stopped(scene.teller.table, case, story)]
         }
-        _ => {}
+        _ => [None, None],
+    };
+    advice.into_iter().flatten().collect()
+}
+
+/// Its terminal went away: with the wrapper that the OOM daemon chose, or by itself.
+fn terminal(table: &Table, case: &Case<'_>, story: &Story) -> String {
+    let victim = case.victim.name();
+    let wrapper = story.finding.because_of.and_then(|id| table.get(id));
+    let killer = story.killer(table);
+    let daemon = killer.is_some_and(|killer| actors::role(table, &killer, case.victim) == Role::OomDaemon);
+    match wrapper.and_then(|wrapper| Some((wrapper, wrapper.image.oom_score_adj?))).filter(|_| daemon) {
+        Some((wrapper, adj)) => format!(
+            "{} had oom_score_adj {adj}: protect it as well as {victim}, or start {victim} outside the terminal \
+             (setsid, systemd-run --user).",
+            wrapper.label(),
+        ),
+        None => format!(
+            "To let {victim} outlive its terminal, start it with setsid or nohup, or as a service \
+             (systemd-run --user)."
+        ),
     }
-    advice
+}
+
+fn raise(path: &str, limit: u64) -> String {
+    format!("Raise the limit of {path} ({}), or make its processes use less.", bytes(limit))
+}
+
+/// V8 was allowed more heap than its cgroup could ever give.
+fn heap_over_limit(victim: &Process, cgroup: Option<(&str, u64)>) -> Option<String> {
+    let (heap, (_, limit)) = (Heap::of(victim)?.limit_bytes?, cgroup?);
+    let fitting = limit / 4 * 3 / MIB;
+    (heap >= limit && fitting > 0).then(|| {
+        format!(
+            "{} may fill a heap of {} (--max-old-space-size) where its cgroup has {}: with {fitting} it would collect \
+             garbage before the limit.",
+            victim.name(),
+            bytes(heap),
+            bytes(limit)
+        )
+    })
+}
+
+/// V8's heap was full: whether there is room for a larger one.
+fn heap_full(victim: &Process, cgroup: Option<(&str, u64)>) -> String {
+    let name = victim.name();
+    let heap = Heap::of(victim).and_then(|heap| heap.limit_bytes);
+    match (heap, cgroup) {
+        (Some(heap), Some((path, limit))) if heap >= limit / 4 * 3 => format!(
+            "A larger --max-old-space-size than {} needs a higher limit of {path} ({}) as well.",
+            heap / MIB,
+            bytes(limit)
+        ),
+        (heap, cgroup) => {
+            let now = heap.map_or_else(String::new, |heap| format!(" (now {})", heap / MIB));
+            let room = cgroup.map_or_else(String::new, |(_, limit)| {
+                format!("; its cgroup has room up to {}", bytes(limit))
+            });
+            format!(
+                "If {name} needs that much, give it --max-old-space-size{now}, also by NODE_OPTIONS{room}. \
+                 --heapsnapshot-near-heap-limit=1 shows what fills it."
+            )
+        }
+    }
+}
+
+/// Whoever kills it is whoever starts it.
+fn watchdog(table: &Table, case: &Case<'_>, story: &Story) -> Option<String> {
+    let actor = story.actor(table)?;
+    let victim = case.victim.name();
+    if actors::program_role(&actor) == Some(Role::Watchdog) {
+        return Some(format!(
+            "{} restarts {victim} when files change: tell it which ones to ignore.",
+            actor.label()
+        ));
+    }
+    (actors::role(table, &actor, case.victim) == Role::Watchdog).then(|| {
+        format!("{} both starts {victim} and has it killed: look at the kill in what it runs.", actor.label())
+    })
+}
+
+/// systemd ended it: the manager that knows why.
+fn stopped(table: &Table, case: &Case<'_>, story: &Story) -> Option<String> {
+    let killer = story.killer(table).filter(|killer| is_systemd(killer))?;
+    let unit = service(case.victim)?;
+    let status = unit.control("status", case.victim, table);
+    // A user's own systemd knows only that user's units, and pid 1 none of them.
+    let right = (unit.scope == UnitScope::System) == (killer.tgid == 1);
+    right.then(|| format!("{status} says why {} was stopped.", unit.name))
+}
+
+/// systemd starts a service again and again: `None` unless it is one.
+pub(super) fn restarts(table: &Table, victim: &Process, median_ns: Option<u64>) -> Option<String> {
+    /// DefaultStartLimitIntervalSec= and DefaultStartLimitBurst= (systemd-system.conf).
+    const DEFAULT_BURST_NS: u64 = 10_000_000_000 / 5;
+    let unit = service(victim)?;
+    let parent = victim.parent.and_then(|parent| table.get(parent)).filter(|parent| is_systemd(parent))?;
+    let seldom = median_ns.filter(|&median| median > DEFAULT_BURST_NS).map_or_else(String::new, |median| {
+        format!("; once every {} is too seldom for the default, 5 within 10 s", elapsed(median))
+    });
+    Some(format!(
+        "{} starts it again each time. In {}, RestartSec= makes it wait, and StartLimitBurst= with \
+         StartLimitIntervalSec= makes it give up{seldom}.",
+        parent.label(),
+        unit.control("edit", victim, table)
+    ))
+}
+
+/// What ends a whole service.
+pub(super) fn stop_all(table: &Table, member: &Process) -> Option<String> {
+    let unit = service(member)?;
+    let without = match unit.scope {
+        UnitScope::User => "; `systemctl stop` without --user does not know it",
+        UnitScope::System => "",
+    };
+    Some(format!("{} ends all of it{without}.", unit.control("stop", member, table)))
+}
+
+fn service(process: &Process) -> Option<unit::Unit> {
+    unit::unit(process.image.cgroups.as_deref()?).filter(|unit| unit.name.ends_with(".service"))
+}
+
+fn is_systemd(process: &Process) -> bool {
+    process.comm.to_text() == "systemd"
+}
+
+impl unit::Unit {
+    /// `systemctl --user -M kali@ stop kiosk.service`, in the marks of a command. `USER@` is how root reaches the
+    /// manager of a user (systemctl(1), `--machine=`).
+    fn control(&self, verb: &str, member: &Process, table: &Table) -> String {
+        let name = &self.name;
+        let user = member.image.uid.and_then(|uid| table.user(uid)).and_then(|user| user.as_deref());
+        match (self.scope, user) {
+            (UnitScope::System, _) => format!("`systemctl {verb} {name}`"),
+            (UnitScope::User, Some(user)) => format!("`systemctl --user -M {user}@ {verb} {name}`"),
+            (UnitScope::User, None) => format!("`systemctl --user {verb} {name}`"),
+        }
+    }
 }

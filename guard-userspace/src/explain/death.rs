@@ -58,6 +58,7 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
         .clone()
         .map(|action| RootCause { actor: story.actor(table).as_deref().map(actor_of), action });
     let finding = &story.finding;
+    let context = context(scene, &case);
     let death = Death {
         id,
         died_at: wall(case.ending.at.t_ns),
@@ -82,9 +83,9 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
         evidence: story.evidence.iter().copied().collect(),
         other_signals: other_signals(&case),
         ruled_out,
-        context: context(scene, &case),
         aftermath: Aftermath { also_died: Vec::new(), survivors: survivors(scene, victim) },
-        advice: super::advice::advice(scene, &case, &story),
+        advice: super::advice::advice(scene, &case, &story, context.cgroup_memory.as_ref()),
+        context,
         gaps: story.gaps.clone(),
     };
     Some((death, story))

@@ -9,14 +9,17 @@ pub mod causes;
 pub mod death;
 pub mod doubt;
 mod gather;
+pub mod heap;
 pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
 pub mod losses;
 pub mod oom_log;
 mod order;
+mod package_script;
 mod patterns;
 pub mod process;
+mod programs;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

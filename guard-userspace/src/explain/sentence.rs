@@ -7,6 +7,7 @@ use crate::model::units;
 use super::actors;
 use super::case::Case;
 use super::causes::{Finding, tty_hangup};
+use super::heap::{HEAP_LIMIT, Heap};
 use super::process::Process;
 use super::story::Story;
 use super::table::Table;
@@ -69,6 +70,12 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
         }
         Kind::KilledBySelf if finding.detail == Some("abort") => {
             format!("{victim} ended itself with {signo}: it called abort().")
+        }
+        Kind::KilledBySelf if finding.detail == Some(HEAP_LIMIT) => {
+            let figures = Heap::of(case.victim).map_or_else(String::new, |heap| heap.figures());
+            format!(
+                "{victim} ended itself with {signo}: it called abort(), as V8 does when its heap is full.{figures}"
+            )
         }
         Kind::KilledBySelf => {
             let target = words::manner(finding.mechanism).unwrap_or("to itself");

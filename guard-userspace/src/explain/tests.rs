@@ -1,5 +1,6 @@
 //! The stories, told from streams of events.
 
+mod advice;
 mod memory;
 mod own_doing;
 mod tracers;

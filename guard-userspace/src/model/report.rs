@@ -455,6 +455,9 @@ pub struct Pattern {
     #[serde(default)]
     pub survivors: Vec<Survivor>,
     pub text: String,
+    /// What to do about it, only where the evidence supports it.
+    #[serde(default)]
+    pub advice: Vec<String>,
 }
 
 /// How the time between deaths changes.

@@ -410,6 +410,7 @@ fn pattern(kind: PatternKind, text: &str) -> Pattern {
         victims: Vec::new(),
         survivors: Vec::new(),
         text: text.to_owned(),
+        advice: Vec::new(),
     }
 }
 

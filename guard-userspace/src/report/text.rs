@@ -47,6 +47,9 @@ pub fn death(death: &Death, style: Style) -> String {
 pub fn pattern(pattern: &Pattern, style: Style) -> String {
     let mut page = Page::new(style);
     page.headline("", &format!("Pattern: {}.", pattern.text));
+    for advice in &pattern.advice {
+        page.field("Advice", advice);
+    }
     page.finish()
 }
 
@@ -67,6 +70,9 @@ fn whole(report: &model::Report, style: Style) -> String {
         page.headline("", "What recurs");
         for pattern in &report.patterns {
             page.hanging("  - ", &pattern.text);
+            for advice in &pattern.advice {
+                page.hanging("    ", advice);
+            }
         }
     }
     page.blank();

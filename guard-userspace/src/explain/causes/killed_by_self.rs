@@ -3,6 +3,7 @@
 use super::killed_by_process::sent_by_call;
 use super::{Case, Cause, Finding, mechanism};
 use crate::explain::blow::Blow;
+use crate::explain::heap::{HEAP_LIMIT, Heap};
 use crate::model::event::Call;
 use crate::model::report::Kind;
 use crate::model::signal::{Signo, code};
@@ -22,7 +23,12 @@ impl Cause for KilledBySelf {
         let mechanism = mechanism(blow.run);
         let finding = Finding { kernel: false, ..Finding::kernel(Kind::KilledBySelf) }.mechanism(mechanism);
         let abort = blow.is(Signo::ABRT, code::SI_TKILL, false);
-        Some(if abort { finding.detail("abort") } else { finding })
+        let heap = || Heap::of(case.victim).is_some_and(|heap| heap.looks_full());
+        Some(match abort {
+            true if heap() => finding.detail(HEAP_LIMIT),
+            true => finding.detail("abort"),
+            false => finding,
+        })
     }
 }
 

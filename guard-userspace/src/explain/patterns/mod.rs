@@ -168,6 +168,7 @@ fn pattern(
         victims: Vec::new(),
         survivors: Vec::new(),
         text: String::new(),
+        advice: Vec::new(),
     }
 }
 

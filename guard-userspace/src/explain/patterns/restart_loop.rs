@@ -1,5 +1,6 @@
 //! The same program, dying and coming back, never by its own successful exit.
 
+use crate::explain::advice;
 use crate::model::report::{Pattern, PatternKind, Trend};
 use crate::model::time::Timestamp;
 use crate::model::units::elapsed;
@@ -27,6 +28,8 @@ struct Loop {
     rounds: u64,
     /// Who did it, while it was always the same.
     by: Option<String>,
+    /// As of the last death.
+    advice: Option<String>,
 }
 
 impl Detector for RestartLoops {
@@ -42,7 +45,8 @@ impl Detector for RestartLoops {
         let at = told.death.died_at;
         let Some(known) = self.loops.current(name).filter(|known| known.rhythm.since(at) <= LOOP_GAP_NS)
         else {
-            self.loops.open(name.clone(), Loop { rhythm: Rhythm::new(at), rounds: 1, by: told.by() });
+            self.loops
+                .open(name.clone(), Loop { rhythm: Rhythm::new(at), rounds: 1, by: told.by(), advice: None });
             return None;
         };
         let recognised = kept::Case::recognised(known);
@@ -50,6 +54,7 @@ impl Detector for RestartLoops {
         known.rounds +=
             u64::from(told.death.victim.started_at.is_none_or(|start| start > known.rhythm.first_at));
         known.by = known.by.take().filter(|by| Some(by) == told.by().as_ref());
+        known.advice = advice::restarts(scene.table, told.victim, known.rhythm.median_ns());
         (!recognised && kept::Case::recognised(known)).then(|| known.pattern(name))
     }
 
@@ -85,6 +90,7 @@ impl Loop {
             median_interval_ms: median_ns.map(|ns| ns / 1_000_000),
             trend,
             by: self.by.clone(),
+            advice: self.advice.iter().cloned().collect(),
             text: format!("{name} died {count} times in {span}{every}{changing}{each}"),
             ..pattern(PatternKind::RestartLoop, name, count, (first_at, last_at))
         }

@@ -8,6 +8,7 @@ use crate::model::units::elapsed;
 
 use super::kept::{self, Kept};
 use super::{Detector, Scene, label, pattern};
+use crate::explain::advice;
 use crate::explain::process::{ProcId, Process};
 
 /// A round is so many births,
@@ -45,6 +46,7 @@ struct Storm {
     span: Option<(Timestamp, Timestamp)>,
     /// Who made most of them, in words; remembered when its process is not.
     by: Option<String>,
+    advice: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,6 +88,11 @@ impl Detector for SpawnStorms {
         let began = born.t_ns.saturating_sub(storm.run.lasted_ns);
         storm.span = Some((storm.span.map_or(at(began), |(first, _)| first), at(born.t_ns)));
         storm.by = storm.busiest().and_then(|parent| label(scene.table, parent)).or(storm.by.take());
+        storm.advice = scene
+            .table
+            .get(tree)
+            .and_then(|root| advice::stop_all(scene.table, root))
+            .or(storm.advice.take());
         (!known).then(|| storm.pattern())
     }
 
@@ -123,6 +130,7 @@ impl Storm {
             total: Tally::default(),
             span: None,
             by: None,
+            advice: None,
         }
     }
 
@@ -190,6 +198,7 @@ impl Storm {
         Pattern {
             by: self.by.clone(),
             rates: Some(rates),
+            advice: self.advice.iter().cloned().collect(),
             text: format!(
                 "{} starts processes faster than they end: {births} were born{by} and {deaths} ended in {}, {} and {} a \
                  minute",
