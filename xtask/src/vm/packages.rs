@@ -24,27 +24,33 @@ pub(super) fn file_of_package(package: &str, pattern: &str, name: &str) -> Resul
         return Ok(wanted);
     }
     let (_dir, package_file) = download(package)?;
-    let mut listing = Command::new("dpkg-deb");
-    let mut unpacked = listing
-        .arg("--fsys-tarfile")
-        .arg(&package_file)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("dpkg-deb")?;
-    let archive = unpacked.stdout.take().context("its output is a pipe")?;
     // Renamed when it is whole.
     let partial = store().join(format!("{name}.part"));
     let content = File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-    run(Command::new("tar")
-        .args(["--extract", "--to-stdout", "--wildcards", pattern])
-        .stdin(archive)
-        .stdout(content))?;
-    unpacked.wait().context("dpkg-deb")?;
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--to-stdout", "--wildcards", pattern]).stdout(content);
+    unpack(&package_file, &mut tar)?;
     if fs::metadata(&partial)?.len() == 0 {
         bail!("the package {package} has no {pattern}");
     }
     fs::rename(&partial, &wanted).with_context(|| format!("cannot write {}", wanted.display()))?;
     Ok(wanted)
+}
+
+/// Gives the files of a package, as an archive, to a `tar` that says what to do with them.
+///
+/// # Errors
+/// When either of the two fails.
+pub(super) fn unpack(package_file: &Path, tar: &mut Command) -> Result<()> {
+    let mut listing = Command::new("dpkg-deb");
+    listing.arg("--fsys-tarfile").arg(package_file).stdout(Stdio::piped());
+    let mut listing = listing.spawn().context("dpkg-deb")?;
+    let archive = listing.stdout.take().context("its output is a pipe")?;
+    run(tar.stdin(archive))?;
+    if !listing.wait().context("dpkg-deb")?.success() {
+        bail!("dpkg-deb cannot read {}", package_file.display());
+    }
+    Ok(())
 }
 
 /// The newest package whose name begins and ends like this, with only a version between.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::packages::store;
+use super::packages::{store, unpack};
 use crate::dist::Arch;
 use crate::setup::update_package_lists;
 use crate::shell::{is_installed, root, run};
@@ -98,7 +98,7 @@ fn unpack_packages(arch: Arch, tree: &Path) -> Result<()> {
         let name = file.file_name();
         let is_unused = UNUSED_PACKAGES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
         if file.path().extension().is_some_and(|end| end == "deb") && !is_unused {
-            unpack(&file.path(), tree)?;
+            unpack_useful(&file.path(), tree)?;
         }
     }
     Ok(())
@@ -124,19 +124,11 @@ fn download(arch: Arch, dir: &Path) -> Result<()> {
     run(apt.args(PACKAGES).stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
-fn unpack(package: &Path, tree: &Path) -> Result<()> {
-    let mut listing = Command::new("dpkg-deb");
-    let mut listing = listing.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped()).spawn()?;
-    let archive = listing.stdout.take().context("its output is a pipe")?;
+fn unpack_useful(package_file: &Path, tree: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--no-same-owner", "--wildcards"]);
     tar.args(UNUSED_FILES.map(|pattern| format!("--exclude={pattern}")));
-    run(tar.arg("--directory").arg(tree).stdin(archive))?;
-    let status = listing.wait()?;
-    if !status.success() {
-        bail!("dpkg-deb cannot read {}", package.display());
-    }
-    Ok(())
+    unpack(package_file, tar.arg("--directory").arg(tree))
 }
 
 fn install_npm(tree: &Path) -> Result<()> {
