@@ -30,17 +30,16 @@ impl<'a> Case<'a> {
             own: self.own(decisive.run),
             current,
             kernel_thread: current.is_none_or(|process| {
-                self.table.is_kernel_thread(process.id) || is_faceless(process, decisive.run)
+                self.table.is_kernel_thread(process.id) || looks_like_worker(process, decisive.run)
             }),
         })
     }
 }
 
-/// Nothing is known of it, and it is neither in a system call nor ending: a worker of the kernel, as far as anybody can
+/// Neither in a system call nor ending, and nothing else is known of it: a worker of the kernel, as far as anybody can
 /// tell.
-fn is_faceless(current: &Process, run: &SignalRun) -> bool {
-    let in_call = run.in_call(&[Call::None]) != Some(true);
-    current.born.is_none() && current.ppid.is_none() && !in_call && !run.current_exiting
+fn looks_like_worker(current: &Process, run: &SignalRun) -> bool {
+    current.is_faceless() && run.in_call(&[Call::None]) == Some(true) && !run.current_exiting
 }
 
 impl Blow<'_> {

@@ -116,8 +116,7 @@ fn traced(case: &Case<'_>, finding: &Finding) -> Option<String> {
 /// sysrq.c, `moom_callback`), and only the kernel log tells that apart from a machine that is short of memory.
 fn perhaps_asked_by_sysrq(case: &Case<'_>, finding: &Finding) -> Option<String> {
     let blow = case.blow().filter(|_| finding.kind == Kind::OomKill)?;
-    let known = |process: &Process| process.born.is_some() || process.ppid.is_some();
-    let user_space = !blow.kernel_thread && blow.current.is_some_and(known);
+    let user_space = !blow.kernel_thread && blow.current.is_some_and(|process| !process.is_faceless());
     (!user_space).then(|| "whether magic SysRq had the OOM killer run was not seen".to_owned())
 }
 

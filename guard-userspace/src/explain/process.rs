@@ -184,6 +184,12 @@ impl Process {
         }
     }
 
+    /// Neither its birth was seen nor anything about it read: no more than its number and name is known.
+    #[must_use]
+    pub fn is_faceless(&self) -> bool {
+        self.born.is_none() && self.ppid.is_none()
+    }
+
     #[must_use]
     pub fn alive(&self) -> bool {
         self.ending.is_none()

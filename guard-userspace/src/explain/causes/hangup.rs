@@ -49,9 +49,11 @@ pub(super) fn from_dying(case: &Case<'_>) -> Option<Hangup> {
     Some(Hangup { kind, certain, by: current.id })
 }
 
-/// SIGCONT came with the SIGHUP, next, from the same task: soon, even on a machine that is busy or emulated.
+/// What one end sends comes soon, even on a machine that is busy or emulated.
+const TOGETHER_NS: u64 = 100_000_000;
+
+/// SIGCONT came with the SIGHUP, next, from the same task.
 pub(super) fn continued(victim: &Process, hangup: &SignalRun) -> bool {
-    const TOGETHER_NS: u64 = 100_000_000;
     let mut after = victim.history.runs.iter().skip_while(|run| run.first.id != hangup.first.id).skip(1);
     after.find(|run| run.current_tid == hangup.current_tid).is_some_and(|run| {
         run.signo == Signo::CONT
@@ -62,15 +64,16 @@ pub(super) fn continued(victim: &Process, hangup: &SignalRun) -> bool {
 
 /// Somebody else was sent SIGCONT with the same SIGHUP: so was the victim, unless that was lost.
 fn fellow_continued(case: &Case<'_>, hangup: &SignalRun) -> bool {
-    let of_hangup = |run: &&SignalRun| {
+    let same_end = |run: &&SignalRun| {
         run.is(Signo::HUP, code::SI_KERNEL, true)
             && run.current_tid == hangup.current_tid
             && run.target_sid == hangup.target_sid
+            && run.last.t_ns.abs_diff(hangup.last.t_ns) < TOGETHER_NS
     };
-    let fellows = case.table.iter().filter(|process| process.id != case.victim.id);
-    fellows.flat_map(|process| process.history.runs.iter().find(of_hangup).map(|run| (process, run))).any(
-        |(process, run)| run.last.t_ns.abs_diff(hangup.last.t_ns) < 100_000_000 && continued(process, run),
-    )
+    case.table
+        .iter()
+        .filter(|process| process.id != case.victim.id)
+        .any(|process| process.history.runs.iter().find(same_end).is_some_and(|run| continued(process, run)))
 }
 
 /// The kernel had hung up its terminal before it died, whatever it thought of that.
