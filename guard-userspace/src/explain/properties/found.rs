@@ -2,7 +2,7 @@
 
 use crate::explain::Explainer;
 use crate::explain::scenario::{MS, Scenario};
-use crate::model::event::{Fact, ProcessFacts, SignalMasks};
+use crate::model::event::{Call, Fact, ProcessFacts, SignalMasks};
 use crate::model::report::{Confidence, Death, Kind};
 use crate::model::select::Selectors;
 use crate::model::signal::Signo;
@@ -196,4 +196,57 @@ fn the_end_of_a_stream_ends_it_whoever_told_it() {
     (end.cpu, end.t_ns) = (Some(0), 0);
     scenario.events.iter().for_each(|event| explainer.apply(event));
     assert!(!explainer.is_settling());
+}
+
+#[test]
+fn a_wrapper_that_handled_an_unseen_request_may_have_passed_on_another_signal() {
+    let mut scenario = vite();
+    scenario.handle(40, Signo::TERM).kill(40, 100, Signo::INT);
+    let death = scenario.dies(100, Signo::INT).death(100);
+    assert_answer(&death, Kind::KilledByProcess, Some(40), Confidence::Likely);
+}
+
+#[test]
+fn a_handler_of_an_unseen_fault_may_be_why_it_exited() {
+    for signo in [Signo::SYS, Signo::SEGV] {
+        let mut scenario = vite();
+        let death = scenario.handle(100, signo).exits(100, 3).death(100);
+        assert_answer(&death, Kind::Exited, None, Confidence::Likely);
+    }
+}
+
+#[test]
+fn a_task_of_which_nothing_is_known_in_no_call_closed_no_terminal() {
+    let mut scenario = vite();
+    let worker = scenario.current(620);
+    scenario.hang_up(worker, 100, Some(100)).kernel(worker, 100, Signo::CONT, Call::None);
+    let death = scenario.dies(100, Signo::HUP).death(100);
+    assert_answer(&death, Kind::TtyHangup, None, Confidence::Certain);
+}
+
+#[test]
+fn an_oom_kill_by_a_task_of_which_nothing_is_known_may_have_been_asked_for() {
+    for (current, confidence) in [(620, Confidence::Likely), (70, Confidence::Certain)] {
+        let mut scenario = vite();
+        let task = scenario.current(current);
+        scenario.kernel(task, 100, Signo::KILL, Call::None).oom_mark(current, 100);
+        let death = scenario.dies(100, Signo::KILL).death(100);
+        assert_answer(&death, Kind::OomKill, None, confidence);
+    }
+}
+
+#[test]
+fn a_continue_that_reached_only_others_of_a_group_was_lost() {
+    for (continued, confidence) in [(true, Confidence::Likely), (false, Confidence::Certain)] {
+        let mut scenario = vite();
+        scenario.spawn(100, 101, &["/usr/bin/esbuild"]).exits(40, 0);
+        let shell = scenario.exiting(40);
+        scenario.hang_up(shell, 100, Some(40)).hang_up(shell, 101, Some(40));
+        if continued {
+            scenario.kernel(shell, 101, Signo::CONT, Call::None);
+        }
+        let death = scenario.dies(101, Signo::HUP).dies(100, Signo::HUP).death(100);
+        let found = (death.cause.kind, death.cause.confidence);
+        assert_eq!(found, (Kind::SessionLeaderExit, confidence), "{death:#?}");
+    }
 }
