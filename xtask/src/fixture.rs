@@ -32,13 +32,15 @@ pub(crate) fn run(name: &str, recording: &Path) -> anyhow::Result<()> {
 
 /// Makes `tests/zoo/recordings/<kernel>` from what `KILLTRACE_ZOO_KEEP` kept: a directory per case.
 pub(crate) fn zoo(kernel: &str, kept: &Path) -> anyhow::Result<()> {
+    let mut cases: Vec<_> = fs::read_dir(kept)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("cannot read {}, where KILLTRACE_ZOO_KEEP keeps them", kept.display()))?;
+    cases.sort_by_key(fs::DirEntry::file_name);
     let dir = tests().join("zoo/recordings").join(kernel);
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
     fs::create_dir_all(&dir)?;
-    let mut cases: Vec<_> = fs::read_dir(kept)?.collect::<Result<_, _>>()?;
-    cases.sort_by_key(fs::DirEntry::file_name);
     let mut answers = String::new();
     let mut left_out = 0;
     for case in cases {
