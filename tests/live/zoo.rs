@@ -2,7 +2,7 @@
 //! against what really happened.
 //!
 //! `ZOO_BIN` and `KILLTRACE_BIN` name the programs where cargo is not at hand, as in a test machine.
-//! `KILLTRACE_ZOO_KEEP=DIR` keeps each case's recording and truth, for replay fixtures.
+//! `KILLTRACE_ZOO_WATCH=on-time` or `late` plays only those cases. `KILLTRACE_ZOO_KEEP=DIR` keeps each case's recording and truth, for replay fixtures.
 
 #![allow(clippy::print_stdout, reason = "a test program talks")]
 
@@ -20,14 +20,20 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They watch the same names on the same machine.
     arguments.test_threads = Some(1);
+    let wanted = std::env::var("KILLTRACE_ZOO_WATCH").unwrap_or_default();
+    let wanted: &[bool] = match wanted.as_str() {
+        "on-time" => &[false],
+        "late" => &[true],
+        "" => &[false, true],
+        other => panic!("KILLTRACE_ZOO_WATCH is on-time or late, not {other}"),
+    };
     let mut trials = Vec::new();
     for case in listed() {
         if let Some(reason) = &case.impossible {
             println!("not on this machine: {}: {reason}", case.name);
             continue;
         }
-        let modes: &[bool] = if case.late { &[false, true] } else { &[false] };
-        for &late in modes {
+        for &late in wanted.iter().filter(|&&late| case.late || !late) {
             let name = if late { format!("{}_late", case.name) } else { case.name.clone() };
             let case = case.clone();
             let title = name.clone();

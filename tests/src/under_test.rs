@@ -71,13 +71,22 @@ impl Watch {
     /// When it does not.
     #[must_use]
     pub fn start(selectors: &[&str]) -> Self {
+        let more = std::env::var("KILLTRACE_ZOO_ARGS").unwrap_or_default();
+        Self::start_with(&selectors.iter().copied().chain(more.split_whitespace()).collect::<Vec<_>>())
+    }
+
+    /// Like [`Self::start`], with these arguments and no others.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
         let dir = temporary_dir();
         let file = |name: &str| {
             File::create(dir.path().join(name)).expect("cannot write to the temporary directory")
         };
         let mut command = Command::new(killtrace_path());
-        command.arg("watch").args(selectors);
-        command.args(std::env::var("KILLTRACE_ZOO_ARGS").unwrap_or_default().split_whitespace());
+        command.arg("watch").args(arguments);
         command.arg("-o").arg(dir.path().join("report.json"));
         command.arg("--events").arg(dir.path().join("events.jsonl"));
         command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
@@ -87,7 +96,7 @@ impl Watch {
         eventually(20, "killtrace to say `watching:`", || {
             let said = fs::read_to_string(&stderr).unwrap_or_default();
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                panic!("killtrace watch {selectors:?} ended ({status}):\n{said}");
+                panic!("killtrace watch {arguments:?} ended ({status}):\n{said}");
             }
             said.lines().any(|line| line.starts_with("watching:")).then_some(())
         });

@@ -10,22 +10,25 @@ mod initramfs;
 mod kernel;
 mod matrix;
 mod packages;
+mod plan;
 mod programs;
 mod results;
 mod summary;
 mod userland;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use self::guest::{End, Ran, boot};
-use self::initramfs::{Job, Play};
-use self::matrix::{Part, Run};
+use self::initramfs::Job;
+use self::plan::{Boot, Next, Play, Queue};
 use self::programs::Programs;
 use self::results::Results;
 use self::summary::Row;
@@ -36,9 +39,12 @@ use crate::shell;
 pub(crate) struct Options {
     /// Kernels, or `KERNEL/BACKEND`; without any, the quick half of the matrix
     kernels: Vec<String>,
-    /// All of the matrix
-    #[arg(long)]
+    /// All of the matrix, the quick half first
+    #[arg(long, conflicts_with = "kernels")]
     all: bool,
+    /// With `--all`: beyond the quick half, boot only what will end within so many minutes
+    #[arg(long, value_name = "MINUTES", requires = "all")]
+    within: Option<u32>,
     /// Only cases with this in their name
     #[arg(long, default_value = "")]
     case: String,
@@ -60,12 +66,31 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn play(&self) -> Play<'_> {
-        match &self.sh {
-            Some(command) => Play::Command(command),
-            None if self.stories => Play::Stories,
-            None => Play::Zoo,
+    /// # Errors
+    /// When a kernel is called otherwise.
+    fn boots(&self) -> Result<Vec<Boot>> {
+        let play = match self {
+            Self { sh: Some(_), .. } => Play::Command,
+            Self { stories: true, .. } => Play::Stories,
+            _ => Play::Zoo,
+        };
+        let named =
+            |name: &str| anyhow!("no kernel is called {name}; `cargo xtask vm-test --list` names them");
+        let runs = matrix::select(&self.kernels).map_err(|unknown| named(&unknown))?;
+        let mut boots = match play {
+            _ if !runs.is_empty() => plan::named(runs, play),
+            Play::Stories => plan::stories(),
+            _ if self.all => plan::all(),
+            _ => plan::quick(),
+        };
+        if play == Play::Command {
+            // Once for each, whatever else would be played there.
+            boots.retain(|boot| boot.play == Play::Command || boot.play == Play::OnTime);
+            boots.iter_mut().for_each(|boot| boot.play = Play::Command);
+        } else if play == Play::Zoo && !self.case.is_empty() {
+            boots.retain(|boot| !boot.play.is_story());
         }
+        Ok(boots)
     }
 }
 
@@ -78,78 +103,85 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         list();
         return Ok(());
     }
-    let wanted = if options.stories {
-        Part::Stories
-    } else if options.all {
-        Part::All
-    } else {
-        Part::Quick
-    };
-    let runs = matrix::select(&options.kernels, wanted).map_err(|unknown| {
-        anyhow!("no kernel is called {unknown}; `cargo xtask vm-test --list` names them")
-    })?;
-    setup_vm(runs.iter().map(|run| run.kernel.arch))?;
-    let job = Job { play: options.play(), cases: &options.case, keep: options.keep.is_some() };
+    let start = Instant::now();
+    let boots = options.boots()?;
+    setup_vm(boots.iter().map(|boot| boot.run.kernel.arch))?;
     let mut programs = BTreeMap::new();
-    let mut rows: Vec<Option<Row>> = runs.iter().map(|_| None).collect();
-    let mut guests = VecDeque::new();
-    for (place, run) in runs.into_iter().enumerate() {
-        if let Some(reason) = run.backend.missing {
-            println!("skipped: {}: {reason}", run.name());
-            rows[place] = Some(Row::not_run(&run));
-            continue;
+    let mut images = BTreeMap::new();
+    for Boot { run, play, .. } in &boots {
+        let (arch, stories) = (run.kernel.arch, play.is_story() || options.stories);
+        if let Entry::Vacant(place) = programs.entry((arch.name(), stories)) {
+            place.insert(Programs::build(arch, stories)?);
         }
-        let arch = run.kernel.arch;
-        if !programs.contains_key(arch.name()) {
-            programs.insert(arch.name(), Programs::build(arch, options.stories)?);
+        if let Entry::Vacant(place) = images.entry(run.kernel.name) {
+            place.insert(kernel::image(run.kernel)?);
         }
-        guests.push_back((place, run, kernel::image(run.kernel)?));
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let guests = Mutex::new(guests);
-    let next = || guests.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let limit = options.within.map(|minutes| Duration::from_secs(60 * u64::from(minutes)));
+    let queue = Mutex::new(Queue::new(&boots, limit));
+    let queue = || -> MutexGuard<'_, Queue> { queue.lock().unwrap_or_else(PoisonError::into_inner) };
     let work = || -> Result<Vec<(usize, Row)>> {
         let mut done = Vec::new();
-        while let Some((place, run, image)) = next() {
-            let programs = &programs[run.kernel.arch.name()];
-            done.push((place, play(&run, &image, programs, &job, options.keep.as_deref())?));
+        loop {
+            let next = queue().next(start.elapsed());
+            let (place, boot) = match next {
+                None => return Ok(done),
+                Some(Next::NoTime(place, boot, estimate)) => {
+                    println!("{} is not booted: it may take {} min", boot.name(), estimate.as_secs() / 60);
+                    done.push((place, Row::not_booted(&boot)));
+                    continue;
+                }
+                Some(Next::Boot(place, boot)) => (place, boot),
+            };
+            let programs = &programs[&(boot.run.kernel.arch.name(), boot.play.is_story() || options.stories)];
+            let command = options.sh.as_deref().unwrap_or_default();
+            let job = Job { boot, cases: &options.case, keep: options.keep.is_some(), command };
+            let row = play(&images[boot.run.kernel.name], programs, &job, options.keep.as_deref())?;
+            queue().learn(boot.play, row.took);
+            done.push((place, row));
         }
-        Ok(done)
     };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let done: Result<Vec<_>> = std::thread::scope(|scope| {
         let workers: Vec<_> =
             (0..options.jobs.map_or(cores, usize::from)).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("it panicked"))).collect()
     });
-    for (place, row) in done?.into_iter().flatten() {
-        rows[place] = Some(row);
-    }
-    summary::close(&rows.into_iter().flatten().collect::<Vec<_>>())
+    let mut rows: Vec<(usize, Row)> = done?.into_iter().flatten().collect();
+    rows.sort_by_key(|(place, _)| *place);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    let is_matrix = options.kernels.is_empty() && options.case.is_empty() && options.sh.is_none();
+    summary::close(&rows, is_matrix && !options.stories)
 }
 
 fn list() {
+    let quick = plan::quick();
     for run in matrix::runs() {
-        let remark = match (run.backend.missing, run.is_quick()) {
-            (Some(reason), _) => format!("not yet: {reason}"),
-            (None, true) => "in the quick half".into(),
-            (None, false) => String::new(),
-        };
-        println!("{:36} {remark}", run.name());
+        let plays: Vec<&str> = quick
+            .iter()
+            .filter(|boot| boot.run == run)
+            .map(|boot| if boot.play.is_story() { "the mission's story" } else { "the zoo" })
+            .collect();
+        match plays.is_empty() {
+            true => println!("{}", run.name()),
+            false => println!("{:36} in the quick half: {}", run.name(), plays.join(", ")),
+        }
     }
 }
 
 /// One guest from boot to end.
-fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Option<&Path>) -> Result<Row> {
+fn play(image: &Path, programs: &Programs, job: &Job<'_>, keep: Option<&Path>) -> Result<Row> {
+    let (run, name) = (&job.boot.run, job.boot.name());
     let dir = tempfile::Builder::new().prefix("guest").tempdir_in(packages::store())?;
-    let initramfs = initramfs::build(run, programs, job)?;
-    println!("{} boots {}", run.name(), image.display());
+    let initramfs = initramfs::build(programs, job)?;
+    println!("{name} boots {}", image.display());
     let mut results = Results::default();
-    let is_test = !matches!(job.play, Play::Command(_));
+    let is_test = job.boot.play != Play::Command;
     let ran = boot(run, image, &initramfs, dir.path(), &mut |news| {
         for line in news.lines() {
             match results.line(line) {
                 Some((case, verdict)) => {
-                    println!("{} {case} ... {verdict}{}", run.name(), results.why_not(&case, verdict));
+                    println!("{name} {case} ... {verdict}{}", results.why_not(&case, verdict));
                 }
                 None if !is_test => println!("{line}"),
                 None => {}
@@ -161,15 +193,15 @@ fn play(run: &Run, image: &Path, programs: &Programs, job: &Job<'_>, keep: Optio
         let _ = results.line(rest);
     }
     if let Some((case, verdict)) = results.give_up() {
-        println!("{} {case} ... {verdict}", run.name());
+        println!("{name} {case} ... {verdict}");
     }
     let trouble = trouble(&ran, &results, is_test);
     // In one piece: other guests talk, too.
-    print!("{}", explain(run, &ran, &results, trouble.as_deref()));
+    print!("{}", explain(&name, &ran, &results, trouble.as_deref()));
     if let Some(keep) = keep {
         bring_out(&ran.files, &keep.join(run.name()))?;
     }
-    Ok(Row::new(run, &results, trouble, ran.took))
+    Ok(Row::new(&job.boot, results, trouble, ran.took))
 }
 
 /// What went wrong beyond cases that failed.
@@ -190,11 +222,13 @@ fn trouble(ran: &Ran, results: &Results, is_test: bool) -> Option<String> {
 }
 
 /// What is known of whatever went wrong.
-fn explain(run: &Run, ran: &Ran, results: &Results, trouble: Option<&str>) -> String {
-    let name = run.name();
+fn explain(name: &str, ran: &Ran, results: &Results, trouble: Option<&str>) -> String {
     let mut text = String::new();
     for skipped in &results.skipped {
         text += &format!("skipped: {name} {skipped}\n");
+    }
+    for absent in &results.absent {
+        text += &format!("not on {name}: {absent}\n");
     }
     for (case, verdict, why) in results.explanations() {
         text += &format!("\n---- {name} {case} {verdict} ----\n{}\n", why.trim_end());

@@ -281,7 +281,8 @@ impl Process {
             self.comm = comm;
         }
         self.exec_path = Some(Rc::from(exec.path.as_str()));
-        self.image.exe = Some(Rc::from(exec.interp.as_deref().unwrap_or(&exec.path)));
+        let interpreter = exec.interp.as_deref().or_else(|| interpreter(exec));
+        self.image.exe = Some(Rc::from(interpreter.unwrap_or(&exec.path)));
         self.image.cmdline = exec.args.as_ref().map(|args| Rc::from(args.as_slice()));
         self.args_cut = exec.args_truncated;
         self.ppid = exec.ppid.or(self.ppid);
@@ -382,5 +383,33 @@ impl Process {
             code::CLD_KILLED | code::CLD_DUMPED => Some(true),
             _ => None,
         }
+    }
+}
+
+/// The interpreter of a script, where the kernel does not name it: `load_script` (fs/binfmt_script.c) puts it, at most
+/// one argument for it, and the script's path before what the script was given.
+fn interpreter(exec: &Exec) -> Option<&str> {
+    let (first, rest) = exec.args.as_deref()?.split_first()?;
+    let is_script =
+        first.contains('/') && *first != exec.path && rest.iter().take(2).any(|arg| *arg == exec.path);
+    is_script.then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_a_script_begin_with_its_interpreter() {
+        let of = |path: &str, args: &[&str]| {
+            let args = Some(args.iter().map(ToString::to_string).collect());
+            let exec = Exec { path: path.to_owned(), args, ..Exec::default() };
+            interpreter(&exec).map(str::to_owned)
+        };
+        assert_eq!(of("./keep.sh", &["/bin/sh", "./keep.sh", "80"]).as_deref(), Some("/bin/sh"));
+        assert_eq!(of("/x", &["/usr/bin/env", "-S node", "/x"]).as_deref(), Some("/usr/bin/env"));
+        assert_eq!(of("/bin/sh", &["/bin/sh", "./keep.sh"]), None);
+        assert_eq!(of("/usr/bin/cp", &["cp", "/usr/bin/cp", "/tmp"]), None, "nobody calls it by a path");
+        assert_eq!(of("/x", &["/bin/sh", "-a", "-b", "/x"]), None, "it can have only one argument");
     }
 }

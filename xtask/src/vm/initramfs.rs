@@ -7,37 +7,39 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use super::cpio::Archive;
-use super::matrix::{Ports, Run};
+use super::matrix::Ports;
+use super::plan::{Boot, Play};
 use super::programs::Programs;
 use crate::shell::root;
 
 const INIT: &str = "tests/vm/init";
 
-/// What a guest is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Play<'a> {
-    /// Every way to die.
-    Zoo,
-    /// What happens to people, with the programs that it happens to.
-    Stories,
-    /// A command for its shell.
-    Command(&'a str),
-}
+/// Stories that are not the mission's, in the quick half.
+const BESIDE_THE_MISSION: [&str; 6] =
+    ["by_pkill", "by_fuser", "closed_terminal", "stubborn_shell", "out_of_swap", "clock_jumps"];
 
-impl Play<'_> {
+impl Play {
     fn programs(self) -> &'static str {
         match self {
-            Self::Zoo => "live_zoo",
-            Self::Stories => "/tests/deps/live_vite /tests/deps/vm_stories",
-            Self::Command(_) => "",
+            Self::OnTime => "live_machine live_zoo",
+            Self::Late => "live_zoo",
+            Self::Zoo => "live_machine live_zoo",
+            Self::Mission | Self::Stories => "/tests/deps/live_vite /tests/deps/vm_stories",
+            Self::Command => "",
         }
     }
 
     /// Everything takes so many times longer than on a processor that is not emulated. The zoo needs no more time.
     fn patience(self) -> u32 {
+        if self.is_story() { 10 } else { 1 }
+    }
+
+    /// As `KILLTRACE_ZOO_WATCH`.
+    fn watch(self) -> &'static str {
         match self {
-            Self::Stories => 10,
-            Self::Zoo | Self::Command(_) => 1,
+            Self::OnTime => "on-time",
+            Self::Late => "late",
+            Self::Zoo | Self::Mission | Self::Stories | Self::Command => "",
         }
     }
 }
@@ -45,11 +47,24 @@ impl Play<'_> {
 /// What is to be done in the guest.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
-    pub(super) play: Play<'a>,
+    pub(super) boot: Boot,
     /// Only the cases with this in their name.
     pub(super) cases: &'a str,
     /// Bring each case's recording and truth out.
     pub(super) keep: bool,
+    /// For its shell.
+    pub(super) command: &'a str,
+}
+
+impl Job<'_> {
+    /// For Rust's test programs.
+    fn arguments(&self) -> String {
+        let mut arguments = self.cases.to_owned();
+        if self.boot.play == Play::Mission {
+            arguments.extend(BESIDE_THE_MISSION.map(|story| format!(" --skip {story}")));
+        }
+        arguments
+    }
 }
 
 impl Ports {
@@ -64,7 +79,7 @@ impl Ports {
 
 /// # Errors
 /// When a file that belongs in it cannot be read.
-pub(super) fn build(run: &Run, programs: &Programs, job: &Job<'_>) -> Result<Vec<u8>> {
+pub(super) fn build(programs: &Programs, job: &Job<'_>) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     // First, because its /bin is a link.
     if let Some(tree) = &programs.userland {
@@ -84,12 +99,13 @@ pub(super) fn build(run: &Run, programs: &Programs, job: &Job<'_>) -> Result<Vec
     }
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
     archive.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n");
-    archive.file("guest.conf", configuration(run, job)?.as_bytes());
+    archive.file("guest.conf", configuration(job)?.as_bytes());
     Ok(archive.finish())
 }
 
 /// Variables for the script, as a shell reads them.
-fn configuration(run: &Run, job: &Job<'_>) -> Result<String> {
+fn configuration(job: &Job<'_>) -> Result<String> {
+    let Boot { run, play, .. } = job.boot;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     let (results, files) = run.kernel.ports.devices();
     let variables = [
@@ -97,11 +113,15 @@ fn configuration(run: &Run, job: &Job<'_>) -> Result<String> {
         ("RESULTS", results.to_owned()),
         ("FILES", files.to_owned()),
         ("ARGUMENTS", run.backend.arguments.to_owned()),
-        ("CASES", job.cases.to_owned()),
+        ("CASES", job.arguments()),
         ("KEEP", if job.keep { "/tmp/kept".to_owned() } else { String::new() }),
-        ("PROGRAMS", job.play.programs().to_owned()),
-        ("PATIENCE", job.play.patience().to_string()),
-        ("COMMAND", if let Play::Command(command) = job.play { command.to_owned() } else { String::new() }),
+        ("PROGRAMS", play.programs().to_owned()),
+        ("PATIENCE", play.patience().to_string()),
+        ("WATCH", play.watch().to_owned()),
+        ("KERNEL", run.kernel.name.to_owned()),
+        ("BACKEND", run.backend.name.to_owned()),
+        ("CI", std::env::var("CI").unwrap_or_default()),
+        ("COMMAND", job.command.to_owned()),
     ];
     Ok(variables.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect())
 }

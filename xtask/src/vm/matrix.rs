@@ -38,13 +38,11 @@ pub(super) struct Backend {
     pub(super) name: &'static str,
     /// For `killtrace watch`.
     pub(super) arguments: &'static str,
-    /// Why it cannot be tested yet.
-    pub(super) missing: Option<&'static str>,
 }
 
-const EBPF: Backend = Backend { name: "ebpf", arguments: "--backend ebpf", missing: None };
-const NO_BTF: Backend = Backend { name: "ebpf-no-btf", arguments: "--backend ebpf --no-btf", missing: None };
-const PERF: Backend = Backend { name: "perf", arguments: "--backend perf", missing: None };
+const EBPF: Backend = Backend { name: "ebpf", arguments: "--backend ebpf" };
+const NO_BTF: Backend = Backend { name: "ebpf-no-btf", arguments: "--backend ebpf --no-btf" };
+const PERF: Backend = Backend { name: "perf", arguments: "--backend perf" };
 
 /// Every kernel, and every way that should work on it.
 static KERNELS: [Kernel; 6] = [
@@ -99,36 +97,6 @@ static KERNELS: [Kernel; 6] = [
     },
 ];
 
-/// The quick half: one kernel that shows most for each way, and the oldest.
-const QUICK: [(&str, &str); 4] = [
-    ("debian-6.1-amd64", "ebpf"),
-    ("debian-6.12-arm64-16k", "ebpf"),
-    ("pi5-bpf", "ebpf"),
-    ("pi5-stock", "perf"),
-];
-
-/// Where stories are told: the machine of the first story, and its kin.
-const STORIES: [(&str, &str); 3] =
-    [("debian-6.12-arm64-16k", "ebpf"), ("pi5-bpf", "ebpf"), ("pi5-stock", "perf")];
-
-/// What is played when no kernel is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    All,
-    Quick,
-    Stories,
-}
-
-impl Part {
-    fn has(self, run: &Run) -> bool {
-        match self {
-            Self::All => true,
-            Self::Quick => run.is_quick(),
-            Self::Stories => STORIES.contains(&(run.kernel.name, run.backend.name)),
-        }
-    }
-}
-
 /// One boot: a kernel, and a way to listen to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -141,10 +109,6 @@ impl Run {
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.kernel.name, self.backend.name)
     }
-
-    pub(super) fn is_quick(&self) -> bool {
-        QUICK.contains(&(self.kernel.name, self.backend.name))
-    }
 }
 
 /// All runs, in the order of the list.
@@ -152,14 +116,11 @@ pub(super) fn runs() -> impl Iterator<Item = Run> {
     KERNELS.iter().flat_map(|kernel| kernel.backends.iter().map(move |&backend| Run { kernel, backend }))
 }
 
-/// What was asked for: `KERNEL` or `KERNEL/BACKEND` each, else a part of the matrix.
+/// What is called `KERNEL` or `KERNEL/BACKEND`, for each name.
 ///
 /// # Errors
 /// With the first name that is none.
-pub(super) fn select(wanted: &[String], part: Part) -> Result<Vec<Run>, String> {
-    if wanted.is_empty() {
-        return Ok(runs().filter(|run| part.has(run)).collect());
-    }
+pub(super) fn select(wanted: &[String]) -> Result<Vec<Run>, String> {
     let names = |run: &Run, name: &String| *name == run.kernel.name || *name == run.name();
     match wanted.iter().find(|name| !runs().any(|run| names(&run, name))) {
         Some(unknown) => Err(unknown.clone()),
@@ -172,19 +133,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_is_part_of_all() {
-        let part = |part| select(&[], part).expect("nothing was named");
-        let all = part(Part::All);
-        assert_eq!(part(Part::Quick).len(), QUICK.len());
-        assert_eq!(part(Part::Stories).len(), STORIES.len());
-        assert!(part(Part::Quick).iter().all(|run| all.contains(run)) && all.len() > QUICK.len());
-    }
-
-    #[test]
     fn runs_are_selected_by_name() {
         let names = |wanted: &[&str]| {
             let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-            select(&wanted, Part::Quick).map(|runs| runs.iter().map(Run::name).collect::<Vec<_>>())
+            select(&wanted).map(|runs| runs.iter().map(Run::name).collect::<Vec<_>>())
         };
         assert_eq!(names(&["pi5-bpf"]).expect("it is known"), ["pi5-bpf/ebpf"]);
         assert_eq!(

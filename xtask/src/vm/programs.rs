@@ -29,7 +29,11 @@ impl Programs {
                 ("tests/deps/vm_stories", "--test=vm_stories"),
             ]
         } else {
-            &[("bin/zoo", "--bin=zoo"), ("bin/live_zoo", "--test=live_zoo")]
+            &[
+                ("bin/zoo", "--bin=zoo"),
+                ("bin/live_zoo", "--test=live_zoo"),
+                ("bin/live_machine", "--test=live_machine"),
+            ]
         };
         let userland = if stories { Some(userland::tree(arch)?) } else { None };
         let killtrace = ("bin/killtrace", "--bin=killtrace");

@@ -27,7 +27,9 @@ pub(super) struct Results {
     pub(super) cases: Vec<(String, Verdict)>,
     /// Why each failed, and what it said while it ran.
     details: BTreeMap<String, String>,
-    /// `case: reason` of each that this guest cannot play.
+    /// `case: reason` of each that this kernel, or its processor, has not got.
+    pub(super) absent: Vec<String>,
+    /// `case: reason` of each that should have run.
     pub(super) skipped: Vec<String>,
     /// What the script wrote when the machine was up.
     pub(super) up: Option<String>,
@@ -49,8 +51,8 @@ impl Results {
         } else if let Some(code) = line.strip_prefix("== ended ") {
             self.ended = code.trim().parse().ok();
             return self.give_up();
-        } else if let Some(skipped) = line.strip_prefix("not on this machine: ") {
-            self.skipped.push(skipped.to_owned());
+        } else if let Some(absent) = line.strip_prefix("not on this machine: ") {
+            self.absent.push(absent.to_owned());
         } else if let Some((name, rest)) = case(line) {
             let unfinished = self.give_up();
             self.running = Some(name.to_owned());
@@ -192,7 +194,7 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert_eq!(results.cases, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
         let explained: Vec<_> = results.explanations().collect();
         assert_eq!(explained, [("oom", Verdict::Failed, "wrong cause: said exited\nnot oom_kill\n")]);
-        assert_eq!(results.skipped, ["memcg_oom: no memory controller"]);
+        assert_eq!(results.absent, ["memcg_oom: no memory controller"]);
         assert_eq!((results.ended, results.count(ok)), (Some(101), 2));
         assert_eq!(results.up.as_deref(), Some("3.21 s, Linux 6.1.0-56-amd64"));
     }

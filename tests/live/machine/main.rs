@@ -1,0 +1,43 @@
+//! What killtrace makes of the machine that it runs on, and how it leaves it.
+//!
+//! In the guests of `cargo xtask vm-test`, where it is known which kernel this is (`KILLTRACE_VM_KERNEL`), what it
+//! finds is held against that.
+
+#![allow(clippy::print_stdout, reason = "a test program talks")]
+
+mod doctor;
+mod left_behind;
+mod suspend;
+
+use std::process::ExitCode;
+
+use killtrace_tests::live;
+use libtest_mimic::{Arguments, Trial};
+
+/// A test's name, what it does, and why this machine cannot have it.
+type Test = (&'static str, fn(), Option<String>);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let tests: [Test; 5] = [
+        ("doctor_agrees_with_watch", doctor::agrees_with_watch, None),
+        ("doctor_names_what_this_kernel_lacks", doctor::names_what_is_missing, None),
+        ("doctor_works_without_privileges", doctor::works_without_privileges, None),
+        ("nothing_is_left_in_the_kernel", left_behind::nothing, None),
+        ("machine_is_suspended", suspend::while_watching, suspend::impossible()),
+    ];
+    let mut trials = Vec::new();
+    for (name, test, impossible) in tests {
+        if let Some(reason) = impossible {
+            println!("not on this machine: {name}: {reason}");
+            continue;
+        }
+        trials.push(Trial::test(name, move || {
+            let Some(_turn) = live() else { return Ok(()) };
+            test();
+            Ok(())
+        }));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,100 @@
+//! The machine sleeps while killtrace watches. One of the kernel's clocks stands still meanwhile, the other does not.
+
+use std::fs;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use killtrace::model::report::{Confidence, Kind};
+use killtrace_tests::Watch;
+use nix::time::{ClockId, clock_gettime};
+
+const STATE: &str = "/sys/power/state";
+const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
+const SLEEP_S: u64 = 4;
+
+/// Why this machine cannot be put to sleep and woken.
+pub(crate) fn impossible() -> Option<String> {
+    if std::env::var_os("KILLTRACE_VM").is_none() {
+        return Some("only in a virtual machine (KILLTRACE_VM=1)".into());
+    }
+    let states = fs::read_to_string(STATE).unwrap_or_default();
+    if !states.split_whitespace().any(|state| state == "mem") {
+        return Some(format!("it cannot be suspended to memory, only: {:?}", states.trim()));
+    }
+    fs::metadata(ALARM).is_err().then(|| "it has no clock that would wake it".into())
+}
+
+/// One dies before and one after; both lived as long as they did, sleep included, and the order is kept.
+pub(crate) fn while_watching() {
+    let watch = Watch::start(&["--comm", "sleep"]);
+    let (mut first, mut second) = (Victim::start(), Victim::start());
+    first.kill();
+    watch.until_dead(&[first.pid()]);
+    let slept = suspend();
+    assert!(slept >= Duration::from_secs(SLEEP_S - 2), "the clocks say that it slept for {slept:?}");
+    let mut third = Victim::start();
+    std::thread::sleep(Duration::from_millis(200));
+    second.kill();
+    third.kill();
+    watch.until_dead(&[second.pid(), third.pid()]);
+    let outcome = watch.stop();
+    let mut last = outcome.report.collector.started_at;
+    for victim in [&first, &second, &third] {
+        let death = outcome.death(victim.pid());
+        let summary = &death.summary;
+        let found = (death.cause.kind, death.cause.confidence);
+        assert_eq!(found, (Kind::KilledByProcess, Confidence::Certain), "{summary}");
+        let killer = death.killer.as_ref().unwrap_or_else(|| panic!("no killer: {summary}"));
+        assert_eq!(killer.pid, std::process::id(), "{summary}");
+        let uptime = Duration::from_millis(death.uptime_ms.expect("its birth was seen"));
+        assert!(
+            uptime.abs_diff(victim.lived) < Duration::from_millis(800),
+            "{uptime:?}, and it was {:?}: {summary}",
+            victim.lived
+        );
+        assert!(last < death.died_at && death.died_at < outcome.report.collector.ended_at, "{summary}");
+        last = death.died_at;
+    }
+}
+
+/// How long the machine slept, as the difference of the clocks tells.
+fn suspend() -> Duration {
+    let before = asleep();
+    fs::write(ALARM, "0").expect("an alarm can be taken back");
+    fs::write(ALARM, format!("+{SLEEP_S}")).expect("an alarm can be set");
+    fs::write(STATE, "mem").expect("the machine can sleep");
+    asleep().saturating_sub(before)
+}
+
+fn asleep() -> Duration {
+    let now = |clock| Duration::from(clock_gettime(clock).expect("every kernel has this clock"));
+    now(ClockId::CLOCK_BOOTTIME).saturating_sub(now(ClockId::CLOCK_MONOTONIC))
+}
+
+struct Victim {
+    child: Child,
+    born: Duration,
+    lived: Duration,
+}
+
+impl Victim {
+    fn start() -> Self {
+        let child = Command::new("sleep").arg("1000").spawn().expect("cannot run sleep");
+        Self { child, born: now(), lived: Duration::ZERO }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it sleeps");
+        self.child.wait().expect("a child can be waited for");
+        self.lived = now().saturating_sub(self.born);
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// The clock that runs while the machine sleeps.
+fn now() -> Duration {
+    Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel has this clock"))
+}

@@ -1,0 +1,195 @@
+//! Which guests are booted, in which order, and which of them only when there is time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::matrix::{self, Run};
+
+/// What a guest is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Play {
+    /// Every way to die, under a killtrace that watched before.
+    OnTime,
+    /// The same, with killtrace started only when all is set up.
+    Late,
+    /// Both, one after the other.
+    Zoo,
+    /// What happened to the first user.
+    Mission,
+    /// What happens to people, with the programs that it happens to.
+    Stories,
+    /// A command for the guest's shell.
+    Command,
+}
+
+impl Play {
+    pub(super) fn is_story(self) -> bool {
+        matches!(self, Self::Mission | Self::Stories)
+    }
+
+    /// Beside the kernel and backend, in the name of a guest.
+    fn word(self) -> &'static str {
+        match self {
+            Self::OnTime | Self::Zoo | Self::Command => "",
+            Self::Late => " late",
+            Self::Mission | Self::Stories => " stories",
+        }
+    }
+}
+
+/// One guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Boot {
+    pub(super) run: Run,
+    pub(super) play: Play,
+    /// Also when time is short.
+    pub(super) always: bool,
+}
+
+impl Boot {
+    /// `pi5-stock/perf late`
+    pub(super) fn name(&self) -> String {
+        self.run.name() + self.play.word()
+    }
+}
+
+/// The quick half: one kernel that shows most for each way to listen, and the oldest.
+const QUICK: [(&str, &str); 4] = [
+    ("debian-6.12-arm64-16k", "ebpf"),
+    ("pi5-stock", "perf"),
+    ("pi5-bpf", "ebpf"),
+    ("debian-6.1-amd64", "ebpf"),
+];
+
+/// Where stories are told: the machine of the first story, and its kin.
+const STORIES: [(&str, &str); 3] =
+    [("debian-6.12-arm64-16k", "ebpf"), ("pi5-stock", "perf"), ("pi5-bpf", "ebpf")];
+
+/// These two tell the mission's story in the quick half.
+const QUICK_STORIES: usize = 2;
+
+fn listed(runs: &[(&str, &str)]) -> impl Iterator<Item = Run> {
+    runs.iter().filter_map(|(kernel, backend)| {
+        matrix::runs().find(|run| run.kernel.name == *kernel && run.backend.name == *backend)
+    })
+}
+
+/// What is always played.
+pub(super) fn quick() -> Vec<Boot> {
+    let stories = listed(&STORIES[..QUICK_STORIES]).map(|run| (run, Play::Mission));
+    let zoo = listed(&QUICK).map(|run| (run, Play::OnTime));
+    stories.chain(zoo).map(|(run, play)| Boot { run, play, always: true }).collect()
+}
+
+/// Everything: the quick half first, then every kernel and backend, then late watches and more stories.
+pub(super) fn all() -> Vec<Boot> {
+    let quick = quick();
+    let is_new = |run: &Run| !quick.iter().any(|boot| boot.run == *run && boot.play == Play::OnTime);
+    let on_time = matrix::runs().filter(is_new).map(|run| (run, Play::OnTime));
+    let late = matrix::runs().map(|run| (run, Play::Late));
+    let rest = on_time.chain(late).chain(listed(&STORIES).map(|run| (run, Play::Stories)));
+    let rest = rest.map(|(run, play)| Boot { run, play, always: false });
+    quick.iter().copied().chain(rest).collect()
+}
+
+/// One play on runs that were named.
+pub(super) fn named(runs: Vec<Run>, play: Play) -> Vec<Boot> {
+    runs.into_iter().map(|run| Boot { run, play, always: true }).collect()
+}
+
+/// All stories, everywhere.
+pub(super) fn stories() -> Vec<Boot> {
+    named(listed(&STORIES).collect(), Play::Stories)
+}
+
+/// Guests that wait, and how long such guests take.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: VecDeque<(usize, Boot)>,
+    /// The longest so far of each play.
+    took: BTreeMap<Play, Duration>,
+    /// No guest that would run beyond this is booted, except those that always are.
+    limit: Option<Duration>,
+}
+
+/// What becomes of the next guest.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Boot(usize, Boot),
+    /// It would take about so long, which is more than is left.
+    NoTime(usize, Boot, Duration),
+}
+
+/// As good as nothing is known of a play that was never played here.
+const UNKNOWN: Duration = Duration::from_secs(20 * 60);
+
+impl Queue {
+    pub(super) fn new(boots: &[Boot], limit: Option<Duration>) -> Self {
+        Self { waiting: boots.iter().copied().enumerate().collect(), took: BTreeMap::new(), limit }
+    }
+
+    /// The next guest, when so much time has passed.
+    pub(super) fn next(&mut self, passed: Duration) -> Option<Next> {
+        let (place, boot) = self.waiting.pop_front()?;
+        let Some(limit) = self.limit.filter(|_| !boot.always) else { return Some(Next::Boot(place, boot)) };
+        let estimate = self.estimate(boot.play);
+        Some(match passed + estimate <= limit {
+            true => Next::Boot(place, boot),
+            false => Next::NoTime(place, boot, estimate),
+        })
+    }
+
+    /// A late play takes about as long as one on time, and all stories longer than the mission's.
+    fn estimate(&self, play: Play) -> Duration {
+        let like = match play {
+            Play::Late => Some(Play::OnTime),
+            Play::OnTime | Play::Zoo | Play::Mission | Play::Stories | Play::Command => None,
+        };
+        let known = self.took.get(&play).or_else(|| self.took.get(&like?));
+        // Machines are noisy.
+        known.map_or(UNKNOWN, |took| took.mul_f64(1.2))
+    }
+
+    pub(super) fn learn(&mut self, play: Play, took: Duration) {
+        let longest = self.took.entry(play).or_default();
+        *longest = took.max(*longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_holds_the_quick_half_and_no_guest_twice() {
+        let (quick, all) = (quick(), all());
+        assert_eq!(quick.len(), QUICK.len() + QUICK_STORIES, "each name is one of the matrix");
+        assert_eq!(all[..quick.len()], quick);
+        for (place, boot) in all.iter().enumerate() {
+            assert!(!all[..place].iter().any(|other| other.run == boot.run && other.play == boot.play));
+        }
+        for run in matrix::runs() {
+            for play in [Play::OnTime, Play::Late] {
+                assert!(all.iter().any(|boot| boot.run == run && boot.play == play), "{}", run.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_always_runs_needs_no_time_and_the_rest_as_much_as_its_like_took() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let mut boots = all();
+        boots.retain(|boot| !boot.play.is_story());
+        let mut queue = Queue::new(&boots, Some(minutes(30)));
+        for boot in quick().iter().filter(|boot| !boot.play.is_story()) {
+            assert!(matches!(queue.next(minutes(40)), Some(Next::Boot(_, next)) if next == *boot));
+        }
+        assert!(matches!(queue.next(minutes(11)), Some(Next::NoTime(..))), "it may take 20 minutes");
+        queue.learn(Play::OnTime, minutes(10));
+        assert!(matches!(queue.next(minutes(18)), Some(Next::Boot(..))));
+        assert!(matches!(queue.next(minutes(19)), Some(Next::NoTime(_, _, time)) if time == minutes(12)));
+        let mut unbound = Queue::new(&boots, None);
+        assert!((0..boots.len()).all(|_| matches!(unbound.next(minutes(999)), Some(Next::Boot(..)))));
+        assert_eq!(unbound.next(minutes(999)), None);
+    }
+}
