@@ -9,8 +9,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use killtrace::model::report::{Confidence, Report};
 use killtrace_tests::zoo::{Director, Listed, Truth, check, listed};
 use killtrace_tests::{Watch, live};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -40,7 +42,28 @@ fn main() -> ExitCode {
             trials.push(Trial::test(name, move || play(&title, &case, late)));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        let [certain, likely, unknown] = ANSWERS.each_ref().map(|answers| answers.load(Ordering::Relaxed));
+        println!("answers: {certain} certain, {likely} likely, {unknown} unknown");
+    }
+    conclusion.exit_code()
+}
+
+/// How sure killtrace was of the deaths that it was asked about: certain, likely, unknown.
+static ANSWERS: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+
+fn count_answers(truth: &Truth, report: &Report) {
+    for death in &report.deaths {
+        if truth.deaths.iter().any(|expected| expected.pid == death.victim.pid) {
+            let place = match death.cause.confidence {
+                Confidence::Certain => 0,
+                Confidence::Likely => 1,
+                Confidence::Unknown => 2,
+            };
+            ANSWERS[place].fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Plays one case, and compares.
@@ -69,6 +92,7 @@ fn play(title: &str, case: &Listed, late: bool) -> Result<(), Failed> {
     if let Some(dir) = std::env::var_os("KILLTRACE_ZOO_KEEP") {
         keep(&PathBuf::from(dir).join(title), &outcome.recording, &truth);
     }
+    count_answers(&truth, &outcome.report);
     let wrong = check(&truth, &outcome.report);
     if wrong.is_empty() {
         return Ok(());

@@ -15,7 +15,14 @@ struct Kernel {
     lacks: &'static [(&'static str, &'static str)],
 }
 
-const NO_BTF: [(&str, &str); 2] = [("BTF", "CONFIG_DEBUG_INFO_BTF"), ("saved registers", "BTF")];
+/// What all kernels like a Raspberry Pi's lack.
+const BTF: (&str, &str) = ("BTF", "CONFIG_DEBUG_INFO_BTF");
+const REGISTERS: (&str, &str) = ("saved registers", "BTF");
+const PRESSURE: (&str, &str) = ("memory pressure", "psi=1");
+/// And the stock one besides.
+const PROGRAMS: (&str, &str) = ("tracing programs", "CONFIG_BPF_EVENTS");
+const EBPF: (&str, &str) = ("ebpf backend", "CONFIG_BPF_EVENTS");
+const MEMORY: (&str, &str) = ("memory cgroups", "cgroup_enable=memory");
 
 const KERNELS: [Kernel; 4] = [
     Kernel {
@@ -23,27 +30,16 @@ const KERNELS: [Kernel; 4] = [
         backend: "ebpf",
         lacks: &[],
     },
-    Kernel { names: &["pi5-bpf"], backend: "ebpf", lacks: &NO_BTF },
+    Kernel { names: &["pi5-bpf"], backend: "ebpf", lacks: &[BTF, REGISTERS, PRESSURE] },
     Kernel {
         names: &["pi5-stock"],
         backend: "perf",
-        lacks: &[
-            NO_BTF[0],
-            NO_BTF[1],
-            ("tracing programs", "CONFIG_BPF_EVENTS"),
-            ("ebpf backend", "CONFIG_BPF_EVENTS"),
-            ("memory cgroups", "cgroup_enable=memory"),
-        ],
+        lacks: &[BTF, REGISTERS, PRESSURE, PROGRAMS, EBPF, MEMORY],
     },
     Kernel {
         names: &["pi5-stock-memcg"],
         backend: "perf",
-        lacks: &[
-            NO_BTF[0],
-            NO_BTF[1],
-            ("tracing programs", "CONFIG_BPF_EVENTS"),
-            ("ebpf backend", "CONFIG_BPF_EVENTS"),
-        ],
+        lacks: &[BTF, REGISTERS, PRESSURE, PROGRAMS, EBPF],
     },
 ];
 

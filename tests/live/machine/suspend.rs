@@ -9,19 +9,25 @@ use killtrace_tests::Watch;
 use nix::time::{ClockId, clock_gettime};
 
 const STATE: &str = "/sys/power/state";
-const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
-const SLEEP_S: u64 = 4;
+/// Here the kernel can be told to go down as far as it goes by itself, wait for five seconds, and come up again, without
+/// the firmware's part (kernel/power/suspend_test.c). Its clocks are stopped like for any other sleep.
+const TEST: &str = "/sys/power/pm_test";
+const SLEEP: Duration = Duration::from_secs(5);
 
-/// Why this machine cannot be put to sleep and woken.
+/// Why this machine cannot be put to sleep.
 pub(crate) fn impossible() -> Option<String> {
     if std::env::var_os("KILLTRACE_VM").is_none() {
         return Some("only in a virtual machine (KILLTRACE_VM=1)".into());
     }
-    let states = fs::read_to_string(STATE).unwrap_or_default();
-    if !states.split_whitespace().any(|state| state == "mem") {
-        return Some(format!("it cannot be suspended to memory, only: {:?}", states.trim()));
+    let offers = |file: &str, wanted: &str| {
+        let offers = fs::read_to_string(file).unwrap_or_default();
+        offers.split_whitespace().any(|offer| offer.trim_matches(['[', ']']) == wanted)
+    };
+    match () {
+        () if !offers("/sys/power/mem_sleep", "deep") => Some("it cannot be suspended to memory".into()),
+        () if !offers(TEST, "core") => Some("its kernel has no test of that (CONFIG_PM_DEBUG)".into()),
+        () => None,
     }
-    fs::metadata(ALARM).is_err().then(|| "it has no clock that would wake it".into())
 }
 
 /// One dies before and one after; both lived as long as they did, sleep included, and the order is kept.
@@ -31,7 +37,8 @@ pub(crate) fn while_watching() {
     first.kill();
     watch.until_dead(&[first.pid()]);
     let slept = suspend();
-    assert!(slept >= Duration::from_secs(SLEEP_S - 2), "the clocks say that it slept for {slept:?}");
+    // The clock that knows counts in seconds.
+    assert!(slept >= SLEEP - Duration::from_secs(2), "the clocks say that it slept for {slept:?}");
     let mut third = Victim::start();
     std::thread::sleep(Duration::from_millis(200));
     second.kill();
@@ -60,8 +67,7 @@ pub(crate) fn while_watching() {
 /// How long the machine slept, as the difference of the clocks tells.
 fn suspend() -> Duration {
     let before = asleep();
-    fs::write(ALARM, "0").expect("an alarm can be taken back");
-    fs::write(ALARM, format!("+{SLEEP_S}")).expect("an alarm can be set");
+    fs::write(TEST, "core").expect("the kernel offers it");
     fs::write(STATE, "mem").expect("the machine can sleep");
     asleep().saturating_sub(before)
 }

@@ -31,6 +31,8 @@ pub(super) struct Results {
     pub(super) absent: Vec<String>,
     /// `case: reason` of each that should have run.
     pub(super) skipped: Vec<String>,
+    /// How sure killtrace was: `N certain, N likely, N unknown`.
+    pub(super) answers: Option<String>,
     /// What the script wrote when the machine was up.
     pub(super) up: Option<String>,
     /// The test program's exit code, if it came to an end.
@@ -53,6 +55,8 @@ impl Results {
             return self.give_up();
         } else if let Some(absent) = line.strip_prefix("not on this machine: ") {
             self.absent.push(absent.to_owned());
+        } else if let Some(answers) = line.strip_prefix("answers: ") {
+            self.answers = Some(answers.to_owned());
         } else if let Some((name, rest)) = case(line) {
             let unfinished = self.give_up();
             self.running = Some(name.to_owned());
@@ -167,6 +171,7 @@ mod tests {
             "\
 == up 3.21 s, Linux 6.1.0-56-amd64
 not on this machine: memcg_oom: no memory controller
+answers: 2 certain, 0 likely, 1 unknown
 
 running 3 tests
 test kill_term   ... ok
@@ -194,6 +199,7 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert_eq!(results.cases, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
         let explained: Vec<_> = results.explanations().collect();
         assert_eq!(explained, [("oom", Verdict::Failed, "wrong cause: said exited\nnot oom_kill\n")]);
+        assert_eq!(results.answers.as_deref(), Some("2 certain, 0 likely, 1 unknown"));
         assert_eq!(results.absent, ["memcg_oom: no memory controller"]);
         assert_eq!((results.ended, results.count(ok)), (Some(101), 2));
         assert_eq!(results.up.as_deref(), Some("3.21 s, Linux 6.1.0-56-amd64"));

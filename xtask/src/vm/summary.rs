@@ -35,7 +35,9 @@ impl Row {
             skipped: results.skipped.len(),
             absent: results.absent.into_iter().map(name).collect(),
             took,
-            remark: trouble.unwrap_or_else(|| results.up.unwrap_or_default()),
+            remark: trouble.unwrap_or_else(|| {
+                [results.answers, results.up].into_iter().flatten().collect::<Vec<_>>().join("; up after ")
+            }),
         }
     }
 
