@@ -146,23 +146,36 @@ pub fn role(table: &Table, actor: &Process, victim: &Process) -> Role {
 
 /// It started the victim, and has started or is about to start another in its place: something else below it has,
 /// or had, the victim's name, or was started by the same words as the victim's side of the tree.
+///
+/// Asked at every death, of a script that may have started thousands: the last of them tell, and the more remote
+/// ones are not looked at.
 fn restarts(table: &Table, script: &Process, victim: &Process) -> bool {
+    const LOOKED_AT: usize = 512;
     let line: Vec<ProcId> = table.ancestors(victim.id).map(|process| process.id).collect();
     let Some(depth) = line.iter().position(|&id| id == script.id) else { return false };
     let side = depth.checked_sub(1).map_or(Some(victim), |below| table.get(line[below]));
+    let words = side.filter(|side| side.image.cmdline.is_some()).and_then(package_script);
     let name = victim.name();
-    table.descendants(script.id).into_iter().filter_map(|id| table.get(id)).any(|other| {
-        let related = other.id == victim.id
-            || line.contains(&other.id)
-            || table.is_ancestor(victim.id, other.id)
-            || other.exec.is_none();
-        let again = side.is_some_and(|side| {
-            other.parent == Some(script.id)
-                && side.image.cmdline.is_some()
-                && package_script(other).is_some()
-                && package_script(other) == package_script(side)
-        });
-        !related && (again || other.name() == name)
+    below(table, script, victim.id).take(LOOKED_AT).any(|other| {
+        let again = || words.is_some() && other.parent == Some(script.id) && package_script(other) == words;
+        other.exec.is_some() && !line.contains(&other.id) && (again() || other.name() == name)
+    })
+}
+
+/// What a process has started and what those have, the newest first, but for one of them and all below it.
+fn below<'a>(table: &'a Table, top: &'a Process, without: ProcId) -> impl Iterator<Item = &'a Process> {
+    let mut open = vec![top.children.iter().rev()];
+    std::iter::from_fn(move || {
+        loop {
+            let Some(&next) = open.last_mut()?.next() else {
+                open.pop();
+                continue;
+            };
+            if let Some(process) = table.get(next).filter(|_| next != without) {
+                open.push(process.children.iter().rev());
+                return Some(process);
+            }
+        }
     })
 }
 
@@ -187,6 +200,7 @@ mod tests {
 
     use super::*;
     use crate::explain::process::Image;
+    use crate::explain::scenario::Scenario;
     use crate::model::text::Comm;
 
     fn process(exe: &str, args: &[&str]) -> Process {
@@ -233,5 +247,33 @@ mod tests {
         };
         assert_eq!(doing(&gone), Doing::RunningCommand);
         assert_eq!(doing(&process("/usr/bin/pkill", &["pkill", "-f", "vite"])), Doing::Helping);
+    }
+
+    #[test]
+    fn a_script_is_known_to_restart_by_the_last_that_it_started() {
+        let mut scenario = Scenario::new();
+        scenario.seed(40, 1, "bash", &["/bin/bash", "/app/keepalive.sh"]).seeded();
+        let vite = ["/usr/bin/node", "/app/node_modules/.bin/vite"];
+        let started = |scenario: &mut Scenario, pids: std::ops::Range<u32>, args: &[&str]| {
+            for pid in pids {
+                scenario.spawn(40, pid, args).exits(pid, 0);
+            }
+        };
+        started(&mut scenario, 100..101, &vite);
+        started(&mut scenario, 101..501, &["/usr/bin/sleep", "1"]);
+        scenario.spawn(40, 600, &vite).spawn(600, 601, &vite).spawn(600, 602, &["/usr/bin/esbuild"]);
+        let mut table = Table::new(&scenario.header);
+        for event in &scenario.events {
+            table.apply(event);
+        }
+        let process = |pid| table.by_tid(pid).and_then(|id| table.get(id)).expect("it is remembered");
+        assert!(restarts(&table, process(40), process(600)), "after four hundred sleeps");
+        assert!(!restarts(&table, process(40), process(602)), "there was one esbuild");
+        let seen: Vec<u32> = below(&table, process(40), process(600).id).map(|other| other.tgid).collect();
+        assert_eq!(
+            (seen.len(), seen[0], seen[400]),
+            (401, 500, 100),
+            "the newest first, and none of its own"
+        );
     }
 }

@@ -6,13 +6,13 @@ use crate::model::Report;
 use crate::model::report::{AlsoDied, Collector, Death, Watch};
 
 use super::process::ProcId;
-use super::{Explainer, Told};
+use super::{DeathRecord, Explainer};
 
 impl Explainer {
     /// Everything so far. Its `generated_at` is the time of the last event.
     #[must_use]
     pub fn report(&self) -> Report {
-        let mut deaths: Vec<Death> = self.deaths.iter().map(|told| told.death.clone()).collect();
+        let mut deaths: Vec<Death> = self.deaths.iter().map(|record| record.death.clone()).collect();
         self.group(&mut deaths);
         for death in &mut deaths {
             // Who lived on then and has died since has a record of its own.
@@ -50,23 +50,23 @@ impl Explainer {
     fn group(&self, deaths: &mut [Death]) {
         let mut by_victim: BTreeMap<ProcId, usize> = BTreeMap::new();
         let mut by_act: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        for (index, told) in self.deaths.iter().enumerate() {
-            by_victim.insert(told.victim, index);
-            if let Some(act) = told.act {
+        for (index, record) in self.deaths.iter().enumerate() {
+            by_victim.insert(record.victim, index);
+            if let Some(act) = record.act {
                 by_act.entry(act).or_default().push(index);
             }
         }
-        let also = |told: &Told, because_of_death| AlsoDied {
-            pid: told.death.victim.pid,
-            comm: told.death.victim.comm.clone(),
+        let also = |record: &DeathRecord, because_of_death| AlsoDied {
+            pid: record.death.victim.pid,
+            comm: record.death.victim.comm.clone(),
             because_of_death,
         };
-        for (index, told) in self.deaths.iter().enumerate() {
-            if let Some(&origin) = told.because_of.and_then(|id| by_victim.get(&id)) {
+        for (index, record) in self.deaths.iter().enumerate() {
+            if let Some(&origin) = record.because_of.and_then(|id| by_victim.get(&id)) {
                 let because = deaths[origin].id;
-                deaths[origin].aftermath.also_died.push(also(told, Some(because)));
+                deaths[origin].aftermath.also_died.push(also(record, Some(because)));
             }
-            let fellows = told.act.and_then(|act| by_act.get(&act)).into_iter().flatten();
+            let fellows = record.act.and_then(|act| by_act.get(&act)).into_iter().flatten();
             for &fellow in fellows.filter(|&&fellow| fellow != index).take(Self::FELLOWS) {
                 deaths[index].aftermath.also_died.push(also(&self.deaths[fellow], None));
             }

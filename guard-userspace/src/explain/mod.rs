@@ -68,7 +68,7 @@ pub struct Explainer {
     roots_seen: u64,
     pending: VecDeque<Pending>,
     wants: Vec<Want>,
-    deaths: Vec<Told>,
+    deaths: Vec<DeathRecord>,
     deaths_omitted: u64,
     /// How many of `deaths` have been taken.
     taken: usize,
@@ -89,11 +89,12 @@ struct Pending {
     surroundings: Surroundings,
 }
 
-/// A death that has been answered, and whose end it followed from.
+/// A death as the report keeps it, and what ties it to others.
 #[derive(Debug)]
-struct Told {
+struct DeathRecord {
     death: Death,
     victim: ProcId,
+    /// Whose end it followed from.
     because_of: Option<ProcId>,
     /// The act that ended it and others: its first event.
     act: Option<u64>,
@@ -376,7 +377,7 @@ impl Explainer {
 
     /// Deaths answered since the last call, in order.
     pub fn take_deaths(&mut self) -> Vec<Death> {
-        let new = self.deaths[self.taken..].iter().map(|told| told.death.clone()).collect();
+        let new = self.deaths[self.taken..].iter().map(|record| record.death.clone()).collect();
         self.taken = self.deaths.len();
         new
     }

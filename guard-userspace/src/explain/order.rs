@@ -13,13 +13,13 @@ pub(super) struct Order {
 /// The last few events of a CPU.
 #[derive(Debug, Default)]
 struct Recent {
-    told: VecDeque<Told>,
+    last: VecDeque<Seen>,
     newest_ns: u64,
 }
 
 /// An event, as far as it takes to know it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Told {
+struct Seen {
     t_ns: u64,
     tid: u32,
     what: u64,
@@ -38,22 +38,22 @@ impl Order {
         if self.cpus.len() >= Self::CPUS && !self.cpus.contains_key(&cpu) {
             return false;
         }
-        let told = Told {
+        let seen = Seen {
             t_ns: event.t_ns,
             tid: event.current.map_or(0, |current| current.tid),
             what: what(&event.fact),
         };
         let recent = self.cpus.entry(cpu).or_default();
         if event.t_ns <= recent.newest_ns
-            && (recent.newest_ns - event.t_ns > Self::NESTED_NS || recent.told.contains(&told))
+            && (recent.newest_ns - event.t_ns > Self::NESTED_NS || recent.last.contains(&seen))
         {
             return false;
         }
         recent.newest_ns = recent.newest_ns.max(event.t_ns);
-        if recent.told.len() == Self::KEPT {
-            recent.told.pop_front();
+        if recent.last.len() == Self::KEPT {
+            recent.last.pop_front();
         }
-        recent.told.push_back(told);
+        recent.last.push_back(seen);
         true
     }
 }

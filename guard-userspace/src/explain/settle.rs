@@ -7,9 +7,10 @@ use crate::model::want::Want;
 use super::case::Case;
 use super::death::{self, Scene};
 use super::doubt::Doubt;
+use super::patterns::AnsweredDeath;
 use super::process::ProcId;
 use super::story::{self, Teller};
-use super::{Explainer, Pending, Told, patterns};
+use super::{DeathRecord, Explainer, Pending};
 
 impl Explainer {
     /// Notes that the collector has answered for a process.
@@ -86,12 +87,12 @@ impl Explainer {
         self.timeline.keep(story.evidence.iter().copied());
         self.next_death += 1;
         if let Some(victim) = self.table.get(pending.id) {
-            let told =
-                patterns::Told { death: &death, story: &story, victim, surroundings: &pending.surroundings };
-            self.patterns.told(super::scene(&self.header, &self.table, self.now_ns), &told);
+            let answered =
+                AnsweredDeath { death: &death, story: &story, victim, surroundings: &pending.surroundings };
+            self.patterns.answered(super::scene(&self.header, &self.table, self.now_ns), &answered);
         }
         let (because_of, act) = (story.finding.because_of, story.shared_act);
-        self.deaths.push(Told { death, victim: pending.id, because_of, act });
+        self.deaths.push(DeathRecord { death, victim: pending.id, because_of, act });
         if self.deaths.len() > Self::DEATHS {
             // Some at a time: moving the rest down for each would cost more than the answer itself.
             let gone = Self::DEATHS / 10;

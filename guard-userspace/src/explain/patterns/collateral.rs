@@ -7,7 +7,7 @@ use crate::model::time::Timestamp;
 use crate::model::units::{counted, elapsed};
 
 use super::kept::{self, Kept};
-use super::{Detector, Scene, Told, label, list, pattern};
+use super::{AnsweredDeath, Detector, Scene, label, list, pattern};
 use crate::explain::process::{ProcId, Process};
 use crate::explain::table::Table;
 
@@ -51,31 +51,31 @@ struct Incident {
 }
 
 impl Detector for Collaterals {
-    fn told(&mut self, scene: Scene<'_>, told: &Told<'_>) -> Option<Pattern> {
-        let finding = &told.story.finding;
-        let origin = match (finding.because_of, told.story.killer) {
-            (Some(origin), _) => Origin::Death(self.beginning(origin, told.victim.id)),
-            (None, Some(killer)) if killer != told.victim.id => Origin::Sender(killer),
+    fn answered(&mut self, scene: Scene<'_>, answered: &AnsweredDeath<'_>) -> Option<Pattern> {
+        let finding = &answered.story.finding;
+        let origin = match (finding.because_of, answered.story.killer) {
+            (Some(origin), _) => Origin::Death(self.beginning(origin, answered.victim.id)),
+            (None, Some(killer)) if killer != answered.victim.id => Origin::Sender(killer),
             _ => return None,
         };
         let (Origin::Death(one) | Origin::Sender(one)) = origin;
-        let at = told.death.died_at;
+        let at = answered.death.died_at;
         let goes_on = |incident: &mut Incident| match origin {
             Origin::Death(_) => true,
             // Whoever was started since then is not of the same round: a manager that kills each child that it starts.
             Origin::Sender(_) => {
                 at.0.abs_diff(incident.last_at.0) <= ROUND_NS
-                    && told.death.victim.started_at.is_none_or(|start| start <= incident.first_at)
+                    && answered.death.victim.started_at.is_none_or(|start| start <= incident.first_at)
             }
         };
         if !self.incidents.current(&origin).is_some_and(goes_on) {
             let process = scene.table.get(one)?;
-            let by = told.by();
+            let by = answered.by();
             self.incidents.open(origin, Incident::new(process, by, at));
         }
         let incident = self.incidents.current(&origin)?;
         let recognised = kept::Case::recognised(incident);
-        incident.add(scene.table, one, told);
+        incident.add(scene.table, one, answered);
         (!recognised && kept::Case::recognised(incident)).then(|| incident.pattern(origin))
     }
 
@@ -123,19 +123,19 @@ impl Incident {
         }
     }
 
-    fn add(&mut self, table: &Table, origin: ProcId, told: &Told<'_>) {
-        if self.members.len() < REMEMBERED && !self.members.insert(told.victim.id) {
+    fn add(&mut self, table: &Table, origin: ProcId, answered: &AnsweredDeath<'_>) {
+        if self.members.len() < REMEMBERED && !self.members.insert(answered.victim.id) {
             return;
         }
         let relation =
-            table.get(origin).map(|origin| relation(table, origin, told.victim)).unwrap_or_default();
+            table.get(origin).map(|origin| relation(table, origin, answered.victim)).unwrap_or_default();
         self.relation = if self.count == 0 { relation } else { common(self.relation, relation) };
         self.count += 1;
-        self.last_at = self.last_at.max(told.death.died_at);
+        self.last_at = self.last_at.max(answered.death.died_at);
         if self.victims.len() < NAMED {
-            let (pid, comm) = (told.death.victim.pid, told.death.victim.comm.clone());
+            let (pid, comm) = (answered.death.victim.pid, answered.death.victim.comm.clone());
             self.victims.push(ProcessRef { pid, comm });
-            self.labels.extend(label(table, told.victim.id));
+            self.labels.extend(label(table, answered.victim.id));
         }
     }
 

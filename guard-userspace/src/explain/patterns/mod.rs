@@ -37,7 +37,7 @@ trait Detector: Debug {
     }
 
     /// A death was answered.
-    fn told(&mut self, _scene: Scene<'_>, _told: &Told<'_>) -> Option<Pattern> {
+    fn answered(&mut self, _scene: Scene<'_>, _death: &AnsweredDeath<'_>) -> Option<Pattern> {
         None
     }
 
@@ -71,7 +71,7 @@ pub(super) struct Scene<'a> {
 
 /// A death that has been answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told<'a> {
+pub(super) struct AnsweredDeath<'a> {
     pub(super) death: &'a Death,
     pub(super) story: &'a Story,
     pub(super) victim: &'a Process,
@@ -101,8 +101,8 @@ impl Patterns {
         self.news.extend(self.detectors.iter_mut().filter_map(|detector| detector.ended(scene, process)));
     }
 
-    pub(super) fn told(&mut self, scene: Scene<'_>, told: &Told<'_>) {
-        self.news.extend(self.detectors.iter_mut().filter_map(|detector| detector.told(scene, told)));
+    pub(super) fn answered(&mut self, scene: Scene<'_>, death: &AnsweredDeath<'_>) {
+        self.news.extend(self.detectors.iter_mut().filter_map(|detector| detector.answered(scene, death)));
     }
 
     pub(super) fn passed(&mut self, scene: Scene<'_>) {
@@ -120,7 +120,7 @@ impl Patterns {
     }
 }
 
-impl Told<'_> {
+impl AnsweredDeath<'_> {
     /// It ended by itself, and said that all was well.
     fn well(&self) -> bool {
         self.death.cause.kind == Kind::Exited && self.death.exit.code == Some(0)

@@ -7,7 +7,7 @@ use crate::model::time::Timestamp;
 use crate::model::units::counted;
 
 use super::kept::{self, Kept};
-use super::{Detector, Scene, Told, list, pattern};
+use super::{AnsweredDeath, Detector, Scene, list, pattern};
 use crate::explain::process::{ProcId, Process};
 use crate::explain::table::Table;
 
@@ -43,19 +43,19 @@ struct Left {
 }
 
 impl Detector for Orphans {
-    fn told(&mut self, scene: Scene<'_>, told: &Told<'_>) -> Option<Pattern> {
+    fn answered(&mut self, scene: Scene<'_>, answered: &AnsweredDeath<'_>) -> Option<Pattern> {
         // Who starts a daemon and ends has done what it was meant to.
-        if !told.victim.root && told.death.cause.kind == Kind::Exited {
+        if !answered.victim.root && answered.death.cause.kind == Kind::Exited {
             return None;
         }
-        let descendants = told.surroundings.descendants.iter().copied();
+        let descendants = answered.surroundings.descendants.iter().copied();
         let alive: Vec<ProcId> =
             descendants.filter(|&id| is_alive(scene.table, id)).take(REMEMBERED).collect();
-        if let Some(ending) = told.victim.ending.filter(|_| !alive.is_empty()) {
+        if let Some(ending) = answered.victim.ending.filter(|_| !alive.is_empty()) {
             if self.waiting.len() == WAITING {
                 self.waiting.pop_front();
             }
-            let (name, died_at) = (told.death.victim.name.clone(), told.death.died_at);
+            let (name, died_at) = (answered.death.victim.name.clone(), answered.death.died_at);
             self.waiting.push_back(Bereaved { name, died_ns: ending.at.t_ns, died_at, alive });
         }
         None

@@ -7,7 +7,7 @@ use crate::model::units::{elapsed, moment};
 use super::kept::{self, Kept};
 use super::restart_loop::LOOP_GAP_NS;
 use super::rhythm::Rhythm;
-use super::{Detector, Scene, Told, pattern};
+use super::{AnsweredDeath, Detector, Scene, pattern};
 
 /// What comes faster than this has no period worth the name.
 const SHORTEST_NS: u64 = 1_000_000_000;
@@ -26,13 +26,13 @@ struct Period {
 }
 
 impl Detector for Periods {
-    fn told(&mut self, scene: Scene<'_>, told: &Told<'_>) -> Option<Pattern> {
-        if told.well() || !told.counts(scene.table) {
+    fn answered(&mut self, scene: Scene<'_>, answered: &AnsweredDeath<'_>) -> Option<Pattern> {
+        if answered.well() || !answered.counts(scene.table) {
             return None;
         }
-        let by = told.by();
-        let key = (told.death.victim.name.clone(), cause(told.death, by.as_deref()));
-        let at = told.death.died_at;
+        let by = answered.by();
+        let key = (answered.death.victim.name.clone(), cause(answered.death, by.as_deref()));
+        let at = answered.death.died_at;
         let Some(period) = self.periods.current(&key) else {
             self.periods.open(key, Period { rhythm: Rhythm::new(at), by, recognised: false });
             return None;

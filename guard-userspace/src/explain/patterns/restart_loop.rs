@@ -7,7 +7,7 @@ use crate::model::units::elapsed;
 
 use super::kept::{self, Kept};
 use super::rhythm::Rhythm;
-use super::{Detector, Scene, Told, pattern};
+use super::{AnsweredDeath, Detector, Scene, pattern};
 
 /// Deaths further apart than this are not one loop.
 pub(super) const LOOP_GAP_NS: u64 = 600_000_000_000;
@@ -33,28 +33,30 @@ struct Loop {
 }
 
 impl Detector for RestartLoops {
-    fn told(&mut self, scene: Scene<'_>, told: &Told<'_>) -> Option<Pattern> {
-        if !told.counts(scene.table) {
+    fn answered(&mut self, scene: Scene<'_>, answered: &AnsweredDeath<'_>) -> Option<Pattern> {
+        if !answered.counts(scene.table) {
             return None;
         }
-        let name = &told.death.victim.name;
-        if told.well() {
+        let name = &answered.death.victim.name;
+        if answered.well() {
             self.loops.close(name);
             return None;
         }
-        let at = told.death.died_at;
+        let at = answered.death.died_at;
         let Some(known) = self.loops.current(name).filter(|known| known.rhythm.since(at) <= LOOP_GAP_NS)
         else {
-            self.loops
-                .open(name.clone(), Loop { rhythm: Rhythm::new(at), rounds: 1, by: told.by(), advice: None });
+            self.loops.open(
+                name.clone(),
+                Loop { rhythm: Rhythm::new(at), rounds: 1, by: answered.by(), advice: None },
+            );
             return None;
         };
         let recognised = kept::Case::recognised(known);
         known.rhythm.beat(at);
         known.rounds +=
-            u64::from(told.death.victim.started_at.is_none_or(|start| start > known.rhythm.first_at));
-        known.by = known.by.take().filter(|by| Some(by) == told.by().as_ref());
-        known.advice = advice::restarts(scene.table, told.victim, known.rhythm.median_ns());
+            u64::from(answered.death.victim.started_at.is_none_or(|start| start > known.rhythm.first_at));
+        known.by = known.by.take().filter(|by| Some(by) == answered.by().as_ref());
+        known.advice = advice::restarts(scene.table, answered.victim, known.rhythm.median_ns());
         (!recognised && kept::Case::recognised(known)).then(|| known.pattern(name))
     }
 
