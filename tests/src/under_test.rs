@@ -121,6 +121,20 @@ impl Watch {
         });
     }
 
+    /// Waits until it has printed something, while it watches, and returns all that it has printed by then. Where lines
+    /// end does not matter.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    #[must_use]
+    pub fn until_said(&self, said: &str) -> String {
+        let path = self.dir.path().join("stdout");
+        eventually(60, &format!("killtrace to say {said:?}"), || {
+            let so_far = words(&fs::read_to_string(&path).unwrap_or_default());
+            so_far.contains(said).then_some(so_far)
+        })
+    }
+
     /// Stops it with SIGTERM, and checks what is true of every report.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! What to do about a death or a pattern, only where the evidence supports it: one small function per cause.
 
-use crate::model::report::{CgroupLimits, Kind, Role, UnitScope};
+use crate::model::report::{CgroupLimits, Death, Kind, Mechanism, Role, UnitScope};
 use crate::model::unit;
 use crate::model::units::{bytes, elapsed};
 
@@ -140,6 +140,22 @@ pub(super) fn restarts(table: &Table, victim: &Process, median_ns: Option<u64>) 
         parent.label(),
         unit.control("edit", victim, table)
     ))
+}
+
+/// Whoever ended it ended it alone, and others live on: `None` where they were meant as well.
+pub(super) fn take_along(death: &Death) -> Option<String> {
+    let alone = matches!(
+        death.cause.mechanism,
+        Some(Mechanism::Kill | Mechanism::Sigqueue | Mechanism::PidfdSendSignal)
+    );
+    let (killer, victim) = (death.killer.as_ref()?, &death.victim.name);
+    (death.cause.kind == Kind::KilledByProcess && alone).then(|| {
+        format!(
+            "{} signalled {victim} alone. What {victim} starts dies with it if {victim} leads a process group (setsid; \
+             in Node, `detached: true`) and that is signalled: kill -- -PID.",
+            killer.name
+        )
+    })
 }
 
 /// What ends a whole service.

@@ -348,10 +348,11 @@ fn survivors(scene: &Scene<'_>, victim: &Process) -> Vec<Survivor> {
         .descendants
         .iter()
         .filter_map(|&id| table.get(id))
-        .filter(|process| process.alive())
+        .filter(|process| process.alive() && !process.is_doomed())
         .map(|process| Survivor {
             pid: process.tgid,
             comm: process.comm.to_text(),
+            name: process.name(),
             reparented_to: process.ppid.filter(|&ppid| ppid != victim.tgid),
             listening: process.listening.iter().copied().collect(),
         })

@@ -171,7 +171,7 @@ impl Explainer {
             }
             Fact::End => {
                 self.settle(u64::MAX);
-                self.patterns.passed(scene(&self.header, &self.table, self.now_ns));
+                self.patterns.closed(scene(&self.header, &self.table, self.now_ns));
                 return;
             }
             _ => {}
@@ -184,7 +184,7 @@ impl Explainer {
             _ => {}
         }
         self.settle(self.read_ns);
-        self.patterns.passed(scene(&self.header, &self.table, self.read_ns));
+        self.patterns.passed(scene(&self.header, &self.table, self.read_ns), &mut self.wants);
     }
 
     fn react(&mut self, event: &Event, change: Change) {

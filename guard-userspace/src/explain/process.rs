@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::model::event::{Cgroups, Exec, Exit, ProcessFacts, SignalMasks, Taskstats, WaitStatus};
 use crate::model::select::{self, Subject};
-use crate::model::signal::code;
+use crate::model::signal::{Signo, code};
 use crate::model::text::Comm;
 
 use super::history::{History, SignalRun};
@@ -193,6 +193,13 @@ impl Process {
     #[must_use]
     pub fn alive(&self) -> bool {
         self.ending.is_none()
+    }
+
+    /// A SIGKILL has been queued for it, which nothing holds up (kernel/signal.c, `complete_signal`): it may only take
+    /// a while to give back its memory.
+    #[must_use]
+    pub fn is_doomed(&self) -> bool {
+        self.history.runs.iter().any(|run| run.signo == Signo::KILL && run.result.queued())
     }
 
     #[must_use]

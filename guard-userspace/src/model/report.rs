@@ -423,6 +423,9 @@ pub struct AlsoDied {
 pub struct Survivor {
     pub pid: u32,
     pub comm: String,
+    /// What a person calls it; empty in reports of versions that did not say.
+    #[serde(default)]
+    pub name: String,
     pub reparented_to: Option<u32>,
     /// TCP ports it still listens on.
     pub listening: Vec<u16>,

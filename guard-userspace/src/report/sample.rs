@@ -191,6 +191,7 @@ fn hangup() -> Death {
             survivors: vec![Survivor {
                 pid: 4040,
                 comm: "tsserver".to_owned(),
+                name: "tsserver".to_owned(),
                 reparented_to: Some(1),
                 listening: vec![5173],
             }],

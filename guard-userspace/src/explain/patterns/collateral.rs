@@ -58,6 +58,13 @@ impl Detector for Collaterals {
             (None, Some(killer)) if killer != answered.victim.id => Origin::Sender(killer),
             _ => return None,
         };
+        // Whoever kills the group of what it started means all of it, and each death says so.
+        if let Origin::Sender(killer) = origin
+            && answered.story.shared_act.is_some()
+            && started(scene.table, killer, answered.victim)
+        {
+            return None;
+        }
         let (Origin::Death(one) | Origin::Sender(one)) = origin;
         let at = answered.death.died_at;
         let goes_on = |incident: &mut Incident| match origin {
@@ -166,14 +173,18 @@ impl Incident {
 /// What a process was to one that it ended.
 fn relation(table: &Table, origin: &Process, victim: &Process) -> Relation {
     let same = |one: Option<u32>, other: Option<u32>| Some(one? == other?);
-    // Everything descends from init.
-    let started = origin.tgid > 1 && table.is_ancestor(origin.id, victim.id);
+    let started = started(table, origin.id, victim);
     let tree = origin.tree.is_some() && origin.tree == victim.tree;
     Relation {
         same_tree: Some(tree || started),
         same_user: same(origin.image.uid, victim.image.uid),
         same_session: same(origin.image.sid, victim.image.sid),
     }
+}
+
+/// It started the victim, or who started that. Everything descends from init.
+fn started(table: &Table, origin: ProcId, victim: &Process) -> bool {
+    table.get(origin).is_some_and(|origin| origin.tgid > 1) && table.is_ancestor(origin, victim.id)
 }
 
 /// What is true of all.

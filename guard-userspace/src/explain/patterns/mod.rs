@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use crate::model::Header;
 use crate::model::report::{Actor, Death, Kind, Pattern, PatternKind, UnitScope};
 use crate::model::time::Timestamp;
+use crate::model::want::Want;
 
 use super::death::Surroundings;
 use super::process::{ProcId, Process};
@@ -41,9 +42,14 @@ trait Detector: Debug {
         None
     }
 
-    /// Time passed, whatever else happened.
-    fn passed(&mut self, _scene: Scene<'_>) -> Option<Pattern> {
+    /// Time passed, whatever else happened. It may want something read.
+    fn passed(&mut self, _scene: Scene<'_>, _wants: &mut Vec<Want>) -> Option<Pattern> {
         None
+    }
+
+    /// The watch ends: what was waited for does not come any more.
+    fn closed(&mut self, _scene: Scene<'_>) -> Vec<Pattern> {
+        Vec::new()
     }
 
     /// All that it has recognised, as of now.
@@ -105,8 +111,12 @@ impl Patterns {
         self.news.extend(self.detectors.iter_mut().filter_map(|detector| detector.answered(scene, death)));
     }
 
-    pub(super) fn passed(&mut self, scene: Scene<'_>) {
-        self.news.extend(self.detectors.iter_mut().filter_map(|detector| detector.passed(scene)));
+    pub(super) fn passed(&mut self, scene: Scene<'_>, wants: &mut Vec<Want>) {
+        self.news.extend(self.detectors.iter_mut().filter_map(|detector| detector.passed(scene, wants)));
+    }
+
+    pub(super) fn closed(&mut self, scene: Scene<'_>) {
+        self.news.extend(self.detectors.iter_mut().flat_map(|detector| detector.closed(scene)));
     }
 
     /// What was recognised since the last call, each pattern once.
@@ -141,9 +151,10 @@ impl AnsweredDeath<'_> {
             && (self.death.killer.is_none() || tree_lives())
     }
 
-    /// Whose act it was, and who started that one.
+    /// Whose act it was, and who started that one, up to who decided it.
     fn by(&self) -> Option<String> {
-        self.death.killer.as_ref().map(line)
+        let actor = self.death.root_cause.as_ref().and_then(|root| root.actor.as_ref());
+        self.death.killer.as_ref().map(|killer| line(killer, actor))
     }
 }
 
@@ -172,10 +183,12 @@ fn pattern(
     }
 }
 
-/// `pkill < sh < npm run kill-dev < keepalive-dev.sh (argos-dev-monitor.service, user)`, up to the first of its
-/// parents that is a service manager.
-fn line(killer: &Actor) -> String {
-    let ancestors = killer.ancestry.iter().take_while(|ancestor| ancestor.pid > 1).take(5);
+/// `pkill < sh < npm run kill-dev < keepalive-dev.sh (argos-dev-monitor.service, user)`, up to who decided it; where
+/// that is not one of them, up to the first of its parents that is a service manager.
+fn line(killer: &Actor, actor: Option<&Actor>) -> String {
+    let pids = || std::iter::once(killer.pid).chain(killer.ancestry.iter().map(|ancestor| ancestor.pid));
+    let decided = actor.and_then(|actor| pids().position(|pid| pid == actor.pid));
+    let ancestors = killer.ancestry.iter().take_while(|ancestor| ancestor.pid > 1).take(decided.unwrap_or(5));
     let names: Vec<&str> = std::iter::once(killer.name.as_str())
         .chain(ancestors.map(|ancestor| ancestor.name.as_str()))
         .collect();

@@ -5,18 +5,24 @@ use std::collections::VecDeque;
 use crate::model::report::{Kind, Pattern, PatternKind, Survivor};
 use crate::model::time::Timestamp;
 use crate::model::units::counted;
+use crate::model::want::Want;
 
 use super::kept::{self, Kept};
 use super::{AnsweredDeath, Detector, Scene, list, pattern};
+use crate::explain::advice;
 use crate::explain::process::{ProcId, Process};
 use crate::explain::table::Table;
 
 /// Children often end a little later: a closed pipe tells them.
 const GRACE_NS: u64 = 1_000_000_000;
+/// A server that was still starting when its starter died listens by now, which /proc takes a moment to tell.
+const ANSWER_NS: u64 = 100_000_000;
 /// Deaths whose survivors are watched for that long.
 const WAITING: usize = 256;
-/// Orphans of one name that are remembered, the last of them.
+/// Orphans of one name that are remembered: those that live, those that hold a port, and then the last of them.
 const REMEMBERED: usize = 64;
+/// Of these, so many that hold no port are looked at again whenever another joins them.
+const LOOKED_AT_AGAIN: usize = 16;
 
 /// Orphans, by the name of whoever they outlived.
 #[derive(Debug, Default)]
@@ -32,6 +38,9 @@ struct Bereaved {
     died_ns: u64,
     died_at: Timestamp,
     alive: Vec<ProcId>,
+    advice: Option<String>,
+    /// When it was asked what they hold by then.
+    asked_ns: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -40,6 +49,8 @@ struct Left {
     first_at: Timestamp,
     last_at: Timestamp,
     orphans: VecDeque<ProcId>,
+    /// As of the last death.
+    advice: Option<String>,
 }
 
 impl Detector for Orphans {
@@ -56,41 +67,83 @@ impl Detector for Orphans {
                 self.waiting.pop_front();
             }
             let (name, died_at) = (answered.death.victim.name.clone(), answered.death.died_at);
-            self.waiting.push_back(Bereaved { name, died_ns: ending.at.t_ns, died_at, alive });
+            self.waiting.push_back(Bereaved {
+                name,
+                died_ns: ending.at.t_ns,
+                died_at,
+                alive,
+                advice: advice::take_along(answered.death),
+                asked_ns: None,
+            });
         }
         None
     }
 
-    fn passed(&mut self, scene: Scene<'_>) -> Option<Pattern> {
-        let due = self.waiting.front()?.died_ns.saturating_add(GRACE_NS);
-        if scene.now_ns < due {
+    fn passed(&mut self, scene: Scene<'_>, wants: &mut Vec<Want>) -> Option<Pattern> {
+        let unasked = self.waiting.iter_mut().filter(|bereaved| bereaved.asked_ns.is_none());
+        for bereaved in unasked.take_while(|bereaved| bereaved.is_due(scene)) {
+            bereaved.asked_ns = Some(scene.now_ns);
+            let left = self.names.current(&bereaved.name);
+            let before = left.into_iter().flat_map(|left| left.portless(scene.table));
+            let ids = bereaved.alive.iter().copied().chain(before.take(LOOKED_AT_AGAIN));
+            let alive = ids.filter_map(|id| scene.table.get(id)).filter(|process| process.alive());
+            wants.push(Want::Survivors(alive.map(|process| process.tgid).collect()));
+        }
+        let asked_ns = self.waiting.front()?.asked_ns?;
+        if scene.now_ns < asked_ns.saturating_add(ANSWER_NS) {
             return None;
         }
-        let Bereaved { name, died_at, mut alive, .. } = self.waiting.pop_front()?;
+        let bereaved = self.waiting.pop_front()?;
+        self.take(scene, bereaved)
+    }
+
+    fn closed(&mut self, scene: Scene<'_>) -> Vec<Pattern> {
+        let due = std::mem::take(&mut self.waiting).into_iter().filter(|bereaved| bereaved.is_due(scene));
+        due.filter_map(|bereaved| self.take(scene, bereaved)).collect()
+    }
+
+    fn patterns(&self, scene: Scene<'_>) -> Vec<Pattern> {
+        self.names.recognised().map(|(name, left)| left.pattern(scene.table, name)).collect()
+    }
+}
+
+impl Orphans {
+    /// Counts those that live now.
+    fn take(&mut self, scene: Scene<'_>, bereaved: Bereaved) -> Option<Pattern> {
+        let Bereaved { name, died_at, mut alive, advice, .. } = bereaved;
         alive.retain(|&id| is_alive(scene.table, id));
         if alive.is_empty() {
             return None;
         }
         let known = self.names.current(&name).is_some();
         if !known {
-            let left = Left { count: 0, first_at: died_at, last_at: died_at, orphans: VecDeque::new() };
+            let left = Left {
+                count: 0,
+                first_at: died_at,
+                last_at: died_at,
+                orphans: VecDeque::new(),
+                advice: None,
+            };
             self.names.open(name.clone(), left);
         }
         let left = self.names.current(&name)?;
         left.last_at = left.last_at.max(died_at);
+        left.advice = advice;
         for orphan in alive {
             if !left.orphans.contains(&orphan) {
                 left.count += 1;
                 left.orphans.push_back(orphan);
             }
         }
-        let spare = left.orphans.len().saturating_sub(REMEMBERED);
-        left.orphans.drain(..spare);
+        left.forget(scene.table);
         (!known).then(|| left.pattern(scene.table, &name))
     }
+}
 
-    fn patterns(&self, scene: Scene<'_>) -> Vec<Pattern> {
-        self.names.recognised().map(|(name, left)| left.pattern(scene.table, name)).collect()
+impl Bereaved {
+    /// Whoever lives now will go on living.
+    fn is_due(&self, scene: Scene<'_>) -> bool {
+        scene.now_ns >= self.died_ns.saturating_add(GRACE_NS)
     }
 }
 
@@ -105,6 +158,25 @@ impl kept::Case for Left {
 }
 
 impl Left {
+    /// Those that hold no port, as far as is known, the first of them first.
+    fn portless<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = ProcId> + 'a {
+        let orphans = self.orphans.iter().filter_map(|&id| table.get(id));
+        orphans.filter(|process| process.alive() && process.listening.is_empty()).map(|process| process.id)
+    }
+
+    /// Keeps the number of those that are remembered bounded.
+    fn forget(&mut self, table: &Table) {
+        if self.orphans.len() <= REMEMBERED {
+            return;
+        }
+        self.orphans.retain(|&id| is_alive(table, id));
+        while self.orphans.len() > REMEMBERED {
+            let portless = self.portless(table).next();
+            let place = self.orphans.iter().position(|&id| Some(id) == portless).unwrap_or(0);
+            self.orphans.remove(place);
+        }
+    }
+
     fn pattern(&self, table: &Table, name: &str) -> Pattern {
         let alive = self.orphans.iter().filter_map(|&id| table.get(id)).filter(|process| process.alive());
         // Who holds a port says most.
@@ -118,11 +190,13 @@ impl Left {
         let survivor = |process: &&Process| Survivor {
             pid: process.tgid,
             comm: process.comm.to_text(),
+            name: process.name(),
             reparented_to: process.ppid,
             listening: process.listening.iter().copied().collect(),
         };
         Pattern {
             survivors: alive.iter().map(survivor).collect(),
+            advice: self.advice.iter().cloned().collect(),
             text: format!(
                 "{} outlived {name}, which had started {}; {now}",
                 counted(self.count, "process", "processes"),

@@ -321,7 +321,8 @@ fn also_died(died: &AlsoDied) -> String {
 }
 
 fn survivor_words(survivor: &Survivor) -> String {
-    let mut text = format!("{} (pid {}) lives on", survivor.comm, survivor.pid);
+    let name = if survivor.name.is_empty() { &survivor.comm } else { &survivor.name };
+    let mut text = format!("{name} (pid {}) lives on", survivor.pid);
     if let Some(parent) = survivor.reparented_to {
         text.push_str(&format!(" under pid {parent}"));
     }

@@ -1,0 +1,3 @@
+//! Loops and storms: what goes on for as long as it is watched, and is told while it does.
+
+mod runtime_manager;
