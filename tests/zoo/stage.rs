@@ -439,6 +439,12 @@ impl Death<'_> {
         self
     }
 
+    /// And there nobody may be named.
+    pub(crate) fn nobody_without_btf(self) -> Self {
+        self.0.nobody_without_btf = true;
+        self
+    }
+
     /// The truth itself: it really ended with this signal.
     pub(crate) fn by_signal(self, signo: i32) -> Self {
         let status = self.0.status.map(WaitStatus);

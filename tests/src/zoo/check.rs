@@ -78,6 +78,13 @@ impl Comparison<'_> {
             self.same("detail", &cause.detail, &expected.detail);
         }
         self.same("graceful", &cause.graceful, &expected.graceful);
+        if expected.nobody_without_btf && blind(self.report) {
+            let named =
+                death.killer.as_ref().or(death.root_cause.as_ref().and_then(|root| root.actor.as_ref()));
+            self.same("killer", &named.map(|actor| actor.pid), &None);
+            self.innocent();
+            return;
+        }
         self.who("killer", death.killer.as_ref(), &expected.killer);
         if expected.killer_uid.is_some() {
             let uid = death.killer.as_ref().and_then(|killer| killer.uid);

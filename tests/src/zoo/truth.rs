@@ -65,6 +65,8 @@ pub struct Expected {
     pub oom: Option<Memory>,
     /// What may be said instead where the kernel's structures cannot be read (no BTF): a humbler answer.
     pub without_btf: Option<(Kind, Confidence)>,
+    /// And there nobody may be named: only the call would tell who it was.
+    pub nobody_without_btf: bool,
 }
 
 impl Default for Expected {
@@ -94,6 +96,7 @@ impl Default for Expected {
             cgroup: None,
             oom: None,
             without_btf: None,
+            nobody_without_btf: false,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use killtrace::model::report::{Kind, Mechanism};
+use killtrace::model::report::{Confidence, Kind, Mechanism};
 
 use super::Family;
 use crate::Case;
@@ -31,7 +31,9 @@ fn terminate(stage: &mut Stage) {
         .death_of(&mut victim, Kind::Sysrq)
         .by_signal(libc::SIGTERM)
         .mechanism(Mechanism::Sysrq)
-        .killer(&crate::stage::Person::director());
+        .killer(&crate::stage::Person::director())
+        .without_btf(Kind::Sysrq, Confidence::Likely)
+        .nobody_without_btf();
 }
 
 /// The kernel does it later, in a worker of its own (drivers/tty/sysrq.c, `moom_callback`): who wrote is not known.

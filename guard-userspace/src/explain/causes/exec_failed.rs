@@ -27,7 +27,8 @@ impl Cause for ExecFailed {
 /// SIGSEGV from inside `execve`. Where the call cannot be seen, its traces can: the name is the new program's already
 /// (fs/exec.c, `begin_new_exec`), and the exec is never told of.
 pub(super) fn in_exec(case: &Case<'_>, blow: &Blow<'_>) -> bool {
-    const AT_ONCE_NS: u64 = 5_000_000;
+    // On a slow, busy machine. Whoever renames itself and crashes at a general protection fault rarely does both at once.
+    const AT_ONCE_NS: u64 = 50_000_000;
     if !blow.own || !blow.is(Signo::SEGV, code::SI_KERNEL, false) {
         return false;
     }
