@@ -227,6 +227,10 @@ fn explain(name: &str, ran: &Ran, results: &Results, trouble: Option<&str>) -> S
     for skipped in &results.skipped {
         text += &format!("skipped: {name} {skipped}\n");
     }
+    for again in &results.again {
+        let case = again.split(':').next().unwrap_or_default();
+        text += &format!("played again: {name} {again}\n{}", results.details(case));
+    }
     for absent in &results.absent {
         text += &format!("not on {name}: {absent}\n");
     }

@@ -71,6 +71,7 @@ impl Session {
         let began = Instant::now();
         let (sources, abilities) = Sources::arm(self.backend, &self.collect)?;
         log::debug!("armed after {:?}", began.elapsed());
+        outlive_oom();
         if !abilities.capabilities.exec_args {
             go_first();
         }
@@ -121,6 +122,17 @@ pub(super) fn answer_signal(arrived: Arrived, job: &mut Job) -> Result<Option<En
             }
             Ok(None)
         }
+    }
+}
+
+/// Whoever is to tell what the OOM killer did must not be what it takes. This takes no memory without bound. The command
+/// of `run` was forked before.
+fn outlive_oom() {
+    // OOM_SCORE_ADJ_MIN: never, also where the kernel takes whoever asks (mm/oom_kill.c, `out_of_memory`).
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
+        log::info!(
+            "the OOM killer may take killtrace itself: cannot write /proc/self/oom_score_adj: {error}"
+        );
     }
 }
 

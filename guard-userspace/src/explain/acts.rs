@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::model::event::Syscall;
-use crate::model::signal::Signo;
+use crate::model::signal::{Signo, code};
 
 use super::history::SignalRun;
 use super::process::{Mark, ProcId};
@@ -32,14 +32,18 @@ impl Act {
     const GAP_OF_ONE_CALL_NS: u64 = 200_000_000;
 
     /// One call sends to each process once (kernel/signal.c, `__kill_pgrp_info`; kernel/cgroup/cgroup.c,
-    /// `__cgroup_kill`): one that it has not sent to yet belongs to the same call, also after a while.
+    /// `__cgroup_kill`): one that it has not sent to yet belongs to the same call, also after a while. Where the call
+    /// is not seen, signals that no loop over `kill` makes are as good: those of the kernel's own, and SI_USER to a
+    /// thread, which is cgroup.kill's.
     fn takes(&self, target: ProcId, run: &SignalRun) -> bool {
         let same = self.sender_tid == run.current_tid
             && self.signo == run.signo
             && self.code == run.code
             && self.syscall == run.syscall;
-        let one_call =
-            run.syscall.is_some() && self.count <= Self::TARGETS as u64 && !self.targets.contains(&target);
+        let by_kernel = run.code == code::SI_KERNEL || (run.code == code::SI_USER && !run.group);
+        let one_call = (run.syscall.is_some() || by_kernel)
+            && self.count <= Self::TARGETS as u64
+            && !self.targets.contains(&target);
         let gap_ns = if one_call { Self::GAP_OF_ONE_CALL_NS } else { Self::GAP_NS };
         same && run.last.t_ns.saturating_sub(self.last_ns) < gap_ns
     }

@@ -31,6 +31,8 @@ pub(super) struct Results {
     pub(super) absent: Vec<String>,
     /// `case: reason` of each that should have run.
     pub(super) skipped: Vec<String>,
+    /// `case: reason` of each that was played twice because it failed at first.
+    pub(super) again: Vec<String>,
     /// How sure killtrace was: `N certain, N likely, N unknown`.
     pub(super) answers: Option<String>,
     /// What the script wrote when the machine was up.
@@ -79,7 +81,9 @@ impl Results {
             "ok" => Verdict::Passed,
             "FAILED" => Verdict::Failed,
             _ => {
-                if let Some(reason) = text.strip_prefix("skipped: ").or(text.strip_prefix("ignored")) {
+                if let Some(reason) = text.strip_prefix("again: ") {
+                    self.again.push(reason.to_owned());
+                } else if let Some(reason) = text.strip_prefix("skipped: ").or(text.strip_prefix("ignored")) {
                     self.skipped.push(format!(
                         "{}: {}",
                         self.running.clone().unwrap_or_default(),
@@ -123,15 +127,18 @@ impl Results {
     /// What is known of each case that did not pass.
     pub(super) fn explanations(&self) -> impl Iterator<Item = (&str, Verdict, &str)> {
         let bad = self.cases.iter().filter(|(_, verdict)| *verdict != Verdict::Passed);
-        bad.map(|(name, verdict)| {
-            (name.as_str(), *verdict, self.details.get(name).map_or("", String::as_str))
-        })
+        bad.map(|(name, verdict)| (name.as_str(), *verdict, self.details(name)))
     }
 
     /// What is known by now of a case that did not pass, from the next line on.
     pub(super) fn why_not(&self, case: &str, verdict: Verdict) -> String {
         let known = self.details.get(case).filter(|_| verdict != Verdict::Passed);
         known.map_or_else(String::new, |known| format!("\n{}", known.trim_end()))
+    }
+
+    /// What was said while a case ran.
+    pub(super) fn details(&self, case: &str) -> &str {
+        self.details.get(case).map_or("", String::as_str)
     }
 
     /// What was said outside any case.
@@ -218,5 +225,13 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         let results = read("test a ... skipped: no tracepoints\nok\ntest b ... ok\n== ended 0");
         assert_eq!(results.skipped, ["a: no tracepoints"]);
         assert_eq!(results.cases, [("b".to_owned(), Verdict::Passed)]);
+    }
+
+    #[test]
+    fn a_case_may_pass_at_the_second_try() {
+        let results = read("test a ... not what it was\nagain: a: it was told wrong\nok\n== ended 0");
+        assert_eq!(results.cases, [("a".to_owned(), Verdict::Passed)]);
+        assert_eq!(results.again, ["a: it was told wrong"]);
+        assert_eq!(results.details("a"), "not what it was\n");
     }
 }

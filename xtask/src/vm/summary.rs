@@ -14,6 +14,8 @@ pub(super) struct Row {
     played: Vec<String>,
     passed: usize,
     failed: usize,
+    /// Played twice, because it failed at first.
+    again: usize,
     skipped: usize,
     /// What its kernel has not got.
     absent: Vec<String>,
@@ -32,6 +34,7 @@ impl Row {
             passed,
             // A guest in trouble has failed even where each of its cases passed.
             failed: failed.max(usize::from(trouble.is_some())),
+            again: results.again.len(),
             skipped: results.skipped.len(),
             absent: results.absent.into_iter().map(name).collect(),
             took,
@@ -47,6 +50,7 @@ impl Row {
             played: Vec::new(),
             passed: 0,
             failed: 0,
+            again: 0,
             skipped: 0,
             absent: Vec::new(),
             took: Duration::ZERO,
@@ -61,11 +65,11 @@ impl Row {
 /// When anything failed, or, with `CI=true`, was skipped.
 pub(super) fn close(rows: &[Row], is_matrix: bool) -> Result<()> {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    println!("\n{:width$}  passed  failed  skipped  not there  seconds", "");
+    println!("\n{:width$}  passed  failed  at 2nd try  skipped  not there  seconds", "");
     for row in rows {
-        let Row { name, passed, failed, skipped, absent, took, remark, .. } = row;
+        let Row { name, passed, failed, again, skipped, absent, took, remark, .. } = row;
         println!(
-            "{name:width$}  {passed:6}  {failed:6}  {skipped:7}  {:9}  {:7}  {remark}",
+            "{name:width$}  {passed:6}  {failed:6}  {again:10}  {skipped:7}  {:9}  {:7}  {remark}",
             absent.len(),
             took.as_secs()
         );
@@ -104,7 +108,7 @@ mod tests {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let (played, absent) = (owned(played), owned(absent));
         let (name, remark) = (String::new(), String::new());
-        Row { name, played, passed: 0, failed: 0, skipped: 0, absent, took: Duration::ZERO, remark }
+        Row { name, played, passed: 0, failed: 0, again: 0, skipped: 0, absent, took: Duration::ZERO, remark }
     }
 
     #[test]
