@@ -40,6 +40,7 @@ const OLDEST_NODE: u32 = 18;
 /// When something is missing and cannot be installed.
 pub(crate) fn setup() -> Result<()> {
     install_programs()?;
+    install_browser()?;
     check_node()?;
     install_vite()
 }
@@ -56,6 +57,22 @@ fn install_programs() -> Result<()> {
     let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     packages.dedup();
     install_packages(&packages)
+}
+
+/// Chromium is the browser of the kiosk whose renderers are a spawn storm; no smaller program starts them as it does.
+/// Debian has it as a package (some 125 MB with what it needs), Ubuntu only as a snap: there its test is skipped.
+fn install_browser() -> Result<()> {
+    const BROWSER: &str = "chromium";
+    if is_installed(BROWSER) {
+        return Ok(());
+    }
+    update_package_lists()?;
+    if !is_packaged(BROWSER) {
+        println!("There is no package {BROWSER} here: the test of the kiosk will be skipped");
+        return Ok(());
+    }
+    println!("The tests need {BROWSER}: it is the kiosk's browser, whose renderers are a spawn storm");
+    install_packages(&[BROWSER])
 }
 
 /// Asks the system's package manager.

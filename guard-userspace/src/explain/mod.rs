@@ -203,6 +203,10 @@ impl Explainer {
             Change::Changed(id) | Change::Moved(id) => self.changed(id, event),
             Change::Signalled(id, run) => self.signalled(id, run),
             Change::OomMarked(id) => self.oom_marked(id),
+            Change::Settled(id) => {
+                let process = self.table.get(id).filter(|process| process.tree.is_some());
+                self.wants.extend(process.map(|process| Want::Process(process.tgid)));
+            }
             Change::Died(id) => self.died(id),
             Change::Nothing => {}
         }

@@ -61,6 +61,8 @@ pub enum Change {
     Signalled(ProcId, usize),
     /// The OOM killer marked a process.
     OomMarked(ProcId),
+    /// A fork that has not been read has threads: it calls itself by now whatever it will.
+    Settled(ProcId),
     /// A process ended.
     Died(ProcId),
     /// Nothing that matters.
@@ -169,7 +171,7 @@ impl Table {
         match &event.fact {
             Fact::Fork(fork) => self.fork(at, event.current, fork),
             Fact::Exec(exec) => self.exec(at, event.current, exec),
-            Fact::Rename { tid, comm } => self.rename(at, *tid, *comm),
+            Fact::Rename { tid, comm } => self.rename(at, event.current, *tid, *comm),
             Fact::Signal(signal) => self.signal(at, event.current, signal),
             Fact::Deliver(deliver) => {
                 let Some(id) = event.current.and_then(|current| self.current(current)) else {

@@ -26,8 +26,25 @@ fn own_name(subject: &Subject<'_>) -> String {
             (Some(exe), None) => basename(exe).to_owned(),
             (None, None) => subject.comm.to_text(),
         },
-        Program::Other => binary_name(subject),
+        Program::Other => {
+            let name = binary_name(subject);
+            let kind = subject.cmdline.and_then(chromium_kind);
+            kind.map_or_else(|| name.clone(), |kind| format!("{name} {kind}"))
+        }
     }
+}
+
+/// What a process of Chromium, or of what is built on it, is for: `--type=renderer` is its first argument. One that was
+/// forked by a zygote says it in the title that it gives itself.
+fn chromium_kind(cmdline: &[String]) -> Option<&'static str> {
+    const KINDS: [&str; 5] = ["renderer", "zygote", "gpu-process", "utility", "ppapi"];
+    let first = match cmdline {
+        [title] => title.split_whitespace().nth(1)?,
+        [_, first, ..] => first,
+        [] => return None,
+    };
+    let wanted = first.strip_prefix("--type=")?;
+    KINDS.into_iter().find(|kind| *kind == wanted)
 }
 
 /// Basename of the script that an interpreter runs, `None` when the process is no interpreter running one.
@@ -255,9 +272,19 @@ mod tests {
             (case("systemd-timesyn", "/usr/lib/systemd/systemd-timesyncd", &["x"]), "systemd-timesyncd"),
             (case("earlyoom", "/usr/bin/earlyoom", &["/usr/bin/earlyoom", "-r", "3600"]), "earlyoom"),
             (
-                case("chrome", "/opt/google/chrome/chrome", &["/opt/google/chrome/chrome --type=renderer"]),
-                "chrome",
+                case(
+                    "chrome",
+                    "/opt/google/chrome/chrome",
+                    &["/opt/google/chrome/chrome --type=renderer --x"],
+                ),
+                "chrome renderer",
             ),
+            (
+                case("chromium", "/usr/lib/chromium/chromium", &["chromium", "--type=zygote"]),
+                "chromium zygote",
+            ),
+            (case("chromium", "/usr/lib/chromium/chromium", &["chromium", "--kiosk"]), "chromium"),
+            (case("make", "/usr/bin/make", &["make", "--type=release"]), "make"),
             (case("kworker/0:1", "", &[]), "kworker/0:1"),
             (case("node", "", &["node", "/app/node_modules/.bin/vite"]), "vite"),
             (case("node", "/usr/bin/node", &[]), "node"),

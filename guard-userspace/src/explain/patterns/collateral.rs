@@ -15,6 +15,8 @@ use crate::explain::table::Table;
 const MANY: u64 = 3;
 /// A sender that strikes again after this begins another round.
 const ROUND_NS: u64 = 10_000_000_000;
+/// Of what it started itself: a browser that closes one tab after the other does nothing remarkable.
+const OWN_ROUND_NS: u64 = 1_000_000_000;
 /// Victims that are named.
 const NAMED: usize = 32;
 /// Members of an incident, and deaths that followed from others, that are remembered.
@@ -58,20 +60,19 @@ impl Detector for Collaterals {
             (None, Some(killer)) if killer != answered.victim.id => Origin::Sender(killer),
             _ => return None,
         };
+        let (Origin::Death(one) | Origin::Sender(one)) = origin;
+        let own = origin == Origin::Sender(one) && started(scene.table, one, answered.victim);
         // Whoever kills the group of what it started means all of it, and each death says so.
-        if let Origin::Sender(killer) = origin
-            && answered.story.shared_act.is_some()
-            && started(scene.table, killer, answered.victim)
-        {
+        if own && answered.story.shared_act.is_some() {
             return None;
         }
-        let (Origin::Death(one) | Origin::Sender(one)) = origin;
+        let round_ns = if own { OWN_ROUND_NS } else { ROUND_NS };
         let at = answered.death.died_at;
         let goes_on = |incident: &mut Incident| match origin {
             Origin::Death(_) => true,
             // Whoever was started since then is not of the same round: a manager that kills each child that it starts.
             Origin::Sender(_) => {
-                at.0.abs_diff(incident.last_at.0) <= ROUND_NS
+                at.0.abs_diff(incident.last_at.0) <= round_ns
                     && answered.death.victim.started_at.is_none_or(|start| start <= incident.first_at)
             }
         };

@@ -11,13 +11,16 @@ use super::{Detector, Scene, label, pattern};
 use crate::explain::advice;
 use crate::explain::process::{ProcId, Process};
 
-/// A round is so many births,
-const BIRTHS: u64 = 8;
+/// A round has so many more births than deaths,
+const GROWTH: u64 = 8;
 /// in no less than this, for a pool of workers that is started at once is no storm,
 const SHORTEST_NS: u64 = 1_000_000_000;
 /// and no more, for what grows slowly is none either.
 const LONGEST_NS: u64 = 60_000_000_000;
-/// At the third round in which less than half as many ended, it is a storm.
+/// More than three deaths for four births are the ups and downs of a build that starts thousands.
+const BIRTHS_OF_A_BUILD: u64 = 4;
+const DEATHS_OF_A_BUILD: u64 = 3;
+/// At the third round in a row, it is a storm.
 const ROUNDS: u64 = 3;
 /// Parents that are counted in a tree.
 const PARENTS: usize = 64;
@@ -32,6 +35,8 @@ pub(super) struct SpawnStorms {
 #[derive(Debug)]
 struct Storm {
     name: String,
+    /// The root of the tree, with its pid.
+    root: String,
     /// When it was last looked at, while it is none.
     seen_at: Timestamp,
     round: Round,
@@ -76,8 +81,8 @@ impl Detector for SpawnStorms {
         let (tree, born) = (child.tree?, child.born?);
         let at = |t_ns: u64| scene.header.wall(t_ns);
         if self.trees.current(&tree).is_none() {
-            let name = scene.table.get(tree).map_or_else(|| child.name(), Process::name);
-            self.trees.open(tree, Storm::new(name, born.t_ns, at(born.t_ns)));
+            let root = scene.table.get(tree).unwrap_or(child);
+            self.trees.open(tree, Storm::new(root, born.t_ns, at(born.t_ns)));
         }
         let storm = self.trees.current(&tree)?;
         storm.seen_at = at(born.t_ns);
@@ -99,6 +104,9 @@ impl Detector for SpawnStorms {
     fn ended(&mut self, _: Scene<'_>, process: &Process) -> Option<Pattern> {
         if let Some(storm) = process.tree.and_then(|tree| self.trees.current(&tree)) {
             storm.round.deaths += 1;
+            if storm.round.deaths >= storm.round.births + GROWTH {
+                storm.begin_anew(storm.round.from_ns);
+            }
         }
         None
     }
@@ -119,9 +127,10 @@ impl kept::Case for Storm {
 }
 
 impl Storm {
-    fn new(name: String, t_ns: u64, seen_at: Timestamp) -> Self {
+    fn new(root: &Process, t_ns: u64, seen_at: Timestamp) -> Self {
         Self {
-            name,
+            name: root.name(),
+            root: root.label(),
             seen_at,
             round: Round { from_ns: t_ns, births: 0, deaths: 0 },
             won: 0,
@@ -144,10 +153,10 @@ impl Storm {
         self.round.births += 1;
         self.count(parent);
         let Round { births, deaths, .. } = self.round;
-        if births < BIRTHS || lasted_ns < SHORTEST_NS {
+        if births < deaths + GROWTH || lasted_ns < SHORTEST_NS {
             return false;
         }
-        if deaths * 2 >= births {
+        if deaths * BIRTHS_OF_A_BUILD > births * DEATHS_OF_A_BUILD {
             self.begin_anew(t_ns);
             return false;
         }
@@ -194,7 +203,7 @@ impl Storm {
             births_per_minute: per_minute(births),
             deaths_per_minute: per_minute(deaths),
         };
-        let by = self.by.as_ref().map_or_else(String::new, |by| format!(", mostly by {by}"));
+        let by = self.by.as_ref().map_or_else(String::new, |by| format!(", mostly by {by},"));
         Pattern {
             by: self.by.clone(),
             rates: Some(rates),
@@ -202,7 +211,7 @@ impl Storm {
             text: format!(
                 "{} starts processes faster than they end: {births} were born{by} and {deaths} ended in {}, {} and {} a \
                  minute",
-                self.name,
+                self.root,
                 elapsed(lasted_ns),
                 rates.births_per_minute,
                 rates.deaths_per_minute,

@@ -19,6 +19,7 @@ impl Table {
                 if let Some(process) = self.get_mut(id) {
                     process.threads.insert(fork.child_tid);
                 }
+                return self.acted_by_thread(id);
             }
             return Change::Nothing;
         }
@@ -145,16 +146,25 @@ impl Table {
         Change::Moved(id)
     }
 
-    pub(super) fn rename(&mut self, at: Mark, tid: u32, comm: Comm) -> Change {
-        let Some(id) = self.by_tid(tid) else { return Change::Nothing };
+    pub(super) fn rename(&mut self, at: Mark, current: Option<Current>, tid: u32, comm: Comm) -> Change {
+        let of_current = || current.filter(|current| current.tid == tid).and_then(|current| current.tgid);
+        let id = self.by_tid(tid).or_else(|| of_current().and_then(|tgid| self.by_tid(tgid)));
+        let Some(id) = id else { return Change::Nothing };
         match self.get_mut(id) {
-            // Other threads have names of their own.
             Some(process) if process.tgid == tid => {
                 process.rename(at, comm);
                 Change::Changed(id)
             }
-            _ => Change::Nothing,
+            // Other threads have names of their own.
+            _ => self.acted_by_thread(id),
         }
+    }
+
+    /// A process has a thread besides its first. A fork that does is not about to become another program: whatever
+    /// it calls itself, as the renderers that Chromium's zygote forks do, can be read.
+    fn acted_by_thread(&self, id: ProcId) -> Change {
+        let unread = |process: &&Process| process.born.is_some() && process.exec.is_none() && !process.read;
+        self.get(id).filter(unread).map_or(Change::Nothing, |_| Change::Settled(id))
     }
 
     pub(super) fn exit(&mut self, at: Mark, current: Option<Current>, exit: &Exit) -> Change {
