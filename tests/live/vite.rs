@@ -87,7 +87,7 @@ fn live_vite_killed_by_fuser_on_its_port() {
 /// The first user's storm: the keepalive script's own restart kills the server that it is to keep alive.
 #[test]
 fn live_vite_killed_by_its_own_keepalive() {
-    const ROUNDS: usize = 5;
+    const ROUNDS: usize = 4;
     let Some(_turn) = live() else { return };
     let Some(app) = Vite::app() else { return };
     let sandbox = Sandbox::new();
