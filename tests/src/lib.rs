@@ -8,6 +8,7 @@ mod cgroup;
 mod needs;
 mod procs;
 mod sandbox;
+mod systemd;
 mod terminal;
 mod under_test;
 mod victim;
@@ -20,6 +21,7 @@ pub use procs::{
     children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent, patient, status_field,
 };
 pub use sandbox::Sandbox;
+pub use systemd::{Manager, Systemd};
 pub use terminal::Terminal;
 pub use under_test::{Outcome, Watch, ancestry, killtrace_path};
 pub use victim::{Truth, Victim, strike, striker_path, victim_path};

@@ -21,7 +21,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need { program: "node", package: "nodejs", why: "runs Vite, the victim of the end-to-end tests" },
     Need { program: "npm", package: "npm", why: "installs Vite and starts it, as people do" },
     Need { program: "pkill", package: "procps", why: "kills Vite by name" },
@@ -30,6 +30,7 @@ const NEEDS: [Need; 9] = [
     Need { program: "bash", package: "bash", why: "is the shell in that terminal" },
     Need { program: "unshare", package: "util-linux", why: "keeps pkill in a PID namespace of its own" },
     Need { program: "nsenter", package: "util-linux", why: "starts processes in that namespace" },
+    Need { program: "systemctl", package: "systemd", why: "runs as init of namespaces, and stops services" },
     Need { program: "setpriv", package: "util-linux", why: "starts a process as another user" },
 ];
 

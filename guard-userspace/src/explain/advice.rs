@@ -1,6 +1,6 @@
 //! What to do about a death or a pattern, only where the evidence supports it: one small function per cause.
 
-use crate::model::report::{CgroupLimits, Death, Kind, Mechanism, Role, UnitScope};
+use crate::model::report::{CgroupLimits, Death, Job, Kind, Mechanism, Role, UnitScope};
 use crate::model::unit;
 use crate::model::units::{bytes, elapsed};
 
@@ -100,8 +100,11 @@ fn heap_full(victim: &Process, cgroup: Option<(&str, u64)>) -> String {
     }
 }
 
-/// Whoever kills it is whoever starts it.
+/// Whoever kills it is whoever starts it; where it is systemd that does, that is not what is wrong.
 fn watchdog(table: &Table, case: &Case<'_>, story: &Story) -> Option<String> {
+    if story.service.is_some() {
+        return None;
+    }
     let actor = story.actor(table)?;
     let victim = case.victim.name();
     if actors::program_role(&actor) == Some(Role::Watchdog) {
@@ -115,14 +118,30 @@ fn watchdog(table: &Table, case: &Case<'_>, story: &Story) -> Option<String> {
     })
 }
 
-/// systemd ended it: the manager that knows why.
+/// systemd ended it: what to set, or the manager that knows why.
 fn stopped(table: &Table, case: &Case<'_>, story: &Story) -> Option<String> {
-    let killer = story.killer(table).filter(|killer| is_systemd(killer))?;
-    let unit = service(case.victim)?;
-    let status = unit.control("status", case.victim, table);
-    // A user's own systemd knows only that user's units, and pid 1 none of them.
-    let right = (unit.scope == UnitScope::System) == (killer.tgid == 1);
-    right.then(|| format!("{status} says why {} was stopped.", unit.name))
+    let systemd = story.service.as_ref()?;
+    let unit = &systemd.unit;
+    // What was killed may have been a process that another unit's depended on.
+    let own = service(case.victim).as_ref() == Some(unit);
+    let member = if own { case.victim } else { story.finding.because_of.and_then(|id| table.get(id))? };
+    let command = |verb: &str| unit.control(verb, member, table);
+    Some(match systemd.job {
+        Some(Job::Timeout) => format!(
+            "{} had {} to stop: let it end on the signal it gets first, or raise TimeoutStopSec= in {}.",
+            unit.name,
+            elapsed(systemd.since_ns),
+            command("edit")
+        ),
+        Some(Job::Watchdog) => format!(
+            "{} has to tell systemd that it is alive (sd_notify, WATCHDOG=1) more often than WatchdogSec= says: {}. {} \
+             shows if it was that.",
+            unit.name,
+            command("cat"),
+            command("status")
+        ),
+        _ => format!("{} says why {} was stopped.", command("status"), unit.name),
+    })
 }
 
 /// systemd starts a service again and again: `None` unless it is one.

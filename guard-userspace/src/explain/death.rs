@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::model::event::{CgroupMemory, MachineMemory, SignalResult};
 use crate::model::header::Header;
 use crate::model::report::{
-    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Context, Death, ExitStatus, Oom, OomScope,
-    OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
+    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus, Oom,
+    OomScope, OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
 };
 use crate::model::signal::{DefaultAction, Signo};
 use crate::model::time::Timestamp;
@@ -52,12 +52,19 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
     let mut ruled_out = ruled_out(&case, &story.finding);
     ruled_out.sort_by_key(|ruled| ruled.cause);
     let wall = |t_ns: u64| scene.header.wall(t_ns);
-    let actor_of = |process: &Process| actor(table, process, victim, case.ending.at.t_ns);
-    let root_cause = story
-        .action
-        .clone()
-        .map(|action| RootCause { actor: story.actor(table).as_deref().map(actor_of), action });
+    let job = story.service.as_ref().and_then(|service| service.job);
+    let actor_of = |process: &Process| Actor {
+        job: job.filter(|_| Some(process.id) == story.killer),
+        ..actor(table, process, victim, case.ending.at.t_ns)
+    };
     let finding = &story.finding;
+    let asked = story.service.as_ref().is_some_and(|service| service.request.is_some());
+    let confidence = if asked { finding.confidence.min(Confidence::Likely) } else { finding.confidence };
+    let root_cause = story.action.clone().map(|action| RootCause {
+        actor: story.actor(table).as_deref().map(actor_of),
+        action,
+        confidence,
+    });
     let context = context(scene, &case);
     let death = Death {
         id,
@@ -169,6 +176,7 @@ fn actor(table: &Table, process: &Process, victim: &Process, died_ns: u64) -> Ac
         unit_scope: unit.as_ref().map(|unit| unit.scope),
         unit: unit.map(|unit| unit.name),
         role: actors::role(table, process, victim),
+        job: None,
         ancestry: ancestry.collect(),
     }
 }

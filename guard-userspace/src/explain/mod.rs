@@ -25,6 +25,7 @@ mod properties;
 #[cfg(test)]
 pub(crate) mod scenario;
 pub mod sentence;
+mod service;
 mod settle;
 pub mod story;
 pub mod table;

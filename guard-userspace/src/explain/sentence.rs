@@ -16,7 +16,7 @@ use super::words;
 /// The answer in one sentence.
 #[must_use]
 pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> String {
-    let sentence = cause(table, case, story, oom);
+    let sentence = format!("{}{}", cause(table, case, story, oom), asked_for(table, story));
     match case.dumped_for() {
         Some(_) => format!("{sentence} A SIGKILL while it dumped core gave it the status of SIGKILL."),
         None => sentence,
@@ -248,6 +248,9 @@ fn killer_of(table: &Table, killer: &Process, story: &Story) -> (String, String)
         }
         _ => format!("{} (pid {})", actors::title(killer), killer.tgid),
     };
+    if let Some(service) = &story.service {
+        return (label, service.doing());
+    }
     let actor = story.actor(table).filter(|actor| actor.id != killer.id);
     let via = actor.map_or_else(String::new, |actor| {
         // The nearest package script on the way up says what was being done.
@@ -261,6 +264,15 @@ fn killer_of(table: &Table, killer: &Process, story: &Story) -> (String, String)
         format!(",{script}{verb} {} (pid {}{of_unit})", actors::title(&actor), actor.tgid)
     });
     (label, via)
+}
+
+/// ` Most likely deploy.sh (pid 40) asked for that: `systemctl stop vite.service`.`
+fn asked_for(table: &Table, story: &Story) -> String {
+    let request = story.service.as_ref().and_then(|service| service.request.as_ref());
+    let (Some(request), Some(actor)) = (request, story.actor(table)) else { return String::new() };
+    let of_unit = unit(&actor).map_or_else(String::new, |unit| format!(", {unit}"));
+    let title = actors::title(&actor);
+    format!(" Most likely {title} (pid {}{of_unit}) asked for that: `{}`.", actor.tgid, request.command)
 }
 
 fn unit(process: &Process) -> Option<String> {

@@ -13,6 +13,7 @@ use super::causes::{self, Finding, tty_hangup};
 use super::doubt::Doubt;
 use super::history::SignalRun;
 use super::process::{Mark, ProcId, Process};
+use super::service::{self, Request, Service};
 use super::table::Table;
 use super::words::{self, short};
 use crate::model::signal::{Signo, code};
@@ -47,6 +48,8 @@ pub struct Story {
     pub shared_act: Option<u64>,
     /// What was missed or could not be seen, and bears on it.
     pub gaps: Vec<String>,
+    /// What the killer was doing, when it was systemd.
+    pub service: Option<Service>,
 }
 
 /// What a story is told from.
@@ -138,6 +141,7 @@ impl<'a> Teller<'a> {
                     story.actor = end.actor.then_some(origin.victim.id);
                     story.action = Some(end.action);
                     story.act_at = Some(origin.ending.at);
+                    story.service = None;
                     story.own_end = true;
                 }
             } else {
@@ -162,9 +166,31 @@ impl<'a> Teller<'a> {
         story.killer = Some(killer.id);
         story.act_at = run.map(|run| run.last).or(case.victim.history.taken.map(|taken| taken.at));
         let acted_ns = story.acted_ns();
+        story.service = Service::of(self.table, case, killer, story.finding.kind);
+        if let Some((asked, at)) = story.service.as_ref().map(|service| service.asked)
+            && Some(at.id) != run.map(|run| run.first.id)
+            && let Some(asked) = self.table.get(asked)
+        {
+            story.cast.insert(asked.id);
+            story.step(at, at.id, format!("{} asked {} to stop", short(killer), short(asked)));
+        }
+        if let Some(request) = story.service.as_ref().and_then(|service| service.request.clone()) {
+            self.requested(&request, story);
+            story.cast.insert(killer.id);
+            return;
+        }
         story.actor = Some(actors::decider(self.table, killer.id, acted_ns));
         story.action = Some(action(&story.finding, run, &case.victim.as_of(acted_ns)));
         self.rise(killer, story);
+    }
+
+    /// Who most likely asked systemd for it.
+    fn requested(&self, request: &Request, story: &mut Story) {
+        let Some(systemctl) = self.table.get(request.by) else { return };
+        story.actor = Some(service::decider(self.table, request));
+        story.action = Some(format!("asked for it with `{}`", request.command));
+        self.rise(systemctl, story);
+        story.step(request.at, request.at.id, format!("{} ran `{}`", short(systemctl), request.command));
     }
 
     /// How `sender` came by the signal that it sent on: wrappers such as npm, sudo, timeout, dumb-init and an
@@ -374,6 +400,7 @@ impl Story {
             act_at: None,
             shared_act: None,
             gaps: Vec::new(),
+            service: None,
         }
     }
 
@@ -415,6 +442,7 @@ impl Story {
         self.action = before.action;
         self.own_end = before.own_end;
         self.act_at = before.act_at;
+        self.service = before.service;
         self.evidence.extend(before.evidence);
         self.cast.extend(before.cast);
         for gap in before.gaps {

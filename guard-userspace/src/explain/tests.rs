@@ -3,6 +3,7 @@
 mod advice;
 mod memory;
 mod own_doing;
+mod services;
 mod tracers;
 
 use crate::model::event::{Call, Current, Exit, Fact, Fork, ProcessFacts, SignalResult};

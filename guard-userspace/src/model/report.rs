@@ -279,6 +279,8 @@ pub struct Actor {
     pub unit: Option<String>,
     pub unit_scope: Option<UnitScope>,
     pub role: Role,
+    /// What systemd was doing to the victim's unit; `null` for anybody else, and where its signals do not show it.
+    pub job: Option<Job>,
     /// Its parents, nearest first, as they were when they were born.
     pub ancestry: Vec<Ancestor>,
 }
@@ -317,12 +319,28 @@ pub enum Role {
     Process,
 }
 
+/// What systemd was doing to a unit when it ended a process of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Job {
+    /// It stopped it, for whatever reason.
+    Stop,
+    /// Most likely to start it again: `systemctl restart` was waiting.
+    Restart,
+    /// It had not stopped in time.
+    Timeout,
+    /// It ended it with SIGABRT, as for a watchdog that ran out.
+    Watchdog,
+}
+
 /// Who decided it, and how they acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RootCause {
     pub actor: Option<Actor>,
     /// `sent SIGTERM to zsh (pid 4010)`
     pub action: String,
+    /// How sure it is that this was behind it; at most what the cause is.
+    pub confidence: Confidence,
 }
 
 /// One step of the story.

@@ -19,6 +19,29 @@ pub fn unit(cgroups: &Cgroups) -> Option<Unit> {
     paths(cgroups).find_map(unit_of_path)
 }
 
+/// The unit a process belongs to, by its cgroup: alike only for members of one unit.
+#[must_use]
+pub fn unit_path(cgroups: &Cgroups) -> Option<&str> {
+    paths(cgroups).find_map(|path| {
+        let name = unit_of_path(path)?.name;
+        let from = path.rfind(&format!("/{name}"))?;
+        path.get(..from + 1 + name.len())
+    })
+}
+
+/// Whether the systemd that lives here runs the unit of a member; `None` when this is not where a systemd lives.
+///
+/// It moves itself to `init.scope`, beside which are all its units (systemd's src/core/cgroup.c,
+/// `manager_setup_cgroup`). Below the units of the machine's are those of the users', which are not its own.
+#[must_use]
+pub fn runs(manager: &Cgroups, member: &Cgroups) -> Option<bool> {
+    const HOME: &str = "/init.scope";
+    let top = paths(manager).find_map(|path| path.strip_suffix(HOME))?;
+    let (own, unit) = (unit(manager)?, unit(member)?);
+    let below = |path: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
+    Some(own.name == HOME[1..] && own.scope == unit.scope && paths(member).any(below))
+}
+
 /// The id of the container a process belongs to, the innermost one: the 64 hex digits of docker, containerd,
 /// podman and cri-o, or the name of an LXC container.
 #[must_use]
@@ -208,6 +231,34 @@ mod tests {
         ] {
             assert_eq!(container(&v2(&path)), None, "{path}");
         }
+    }
+
+    #[test]
+    fn each_systemd_runs_the_units_beside_it() {
+        let (system, kali) =
+            (v2("/init.scope"), v2("/user.slice/user-1000.slice/user@1000.service/init.scope"));
+        let vite = v2("/user.slice/user-1000.slice/user@1000.service/app.slice/vite.service/sub");
+        let other = v2("/user.slice/user-1001.slice/user@1001.service/app.slice/vite.service");
+        let cron = v2("/system.slice/cron.service");
+        for (manager, member, expected) in [
+            (&system, &cron, Some(true)),
+            (&system, &vite, Some(false)),
+            (&kali, &vite, Some(true)),
+            (&kali, &other, Some(false)),
+            (&kali, &cron, Some(false)),
+            (&cron, &cron, None),
+            (
+                &v2("/machine.slice/box.scope/init.scope"),
+                &v2("/machine.slice/box.scope/cron.service"),
+                Some(false),
+            ),
+        ] {
+            assert_eq!(runs(manager, member), expected, "{manager:?} {member:?}");
+        }
+        assert_eq!(
+            unit_path(&vite),
+            Some("/user.slice/user-1000.slice/user@1000.service/app.slice/vite.service")
+        );
     }
 
     #[test]

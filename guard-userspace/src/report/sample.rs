@@ -86,6 +86,7 @@ fn earlyoom() -> Actor {
         unit: Some("earlyoom.service".to_owned()),
         unit_scope: Some(UnitScope::System),
         role: Role::OomDaemon,
+        job: None,
         ancestry: vec![ancestor(1, "systemd", "/sbin/init")],
     }
 }
@@ -104,6 +105,7 @@ fn pkill() -> Actor {
         unit: Some("argos-dev-monitor.service".to_owned()),
         unit_scope: Some(UnitScope::User),
         role: Role::Process,
+        job: None,
         ancestry: vec![
             Ancestor {
                 cmdline: Some(["sh", "-c", "pkill -f vite"].map(str::to_owned).to_vec()),
@@ -148,6 +150,7 @@ fn hangup() -> Death {
         root_cause: Some(RootCause {
             actor: Some(earlyoom()),
             action: "sent SIGTERM to zsh (pid 4010)".to_owned(),
+            confidence: Confidence::Certain,
         }),
         summary: "vite (pid 4021) died of SIGHUP: its terminal hung up when zsh (pid 4010) exited, because earlyoom \
                   (pid 812, earlyoom.service) sent it SIGTERM 14 ms before."
@@ -233,6 +236,7 @@ fn keepalive() -> Death {
                 ..pkill()
             }),
             action: "ran npm run kill-dev, which ran pkill -f vite".to_owned(),
+            confidence: Confidence::Certain,
         }),
         summary:
             "vite (pid 5001) was asked to stop by pkill (pid 5012) with SIGTERM, and exited with code 0 6 ms \
@@ -290,6 +294,7 @@ fn memcg() -> Death {
         root_cause: Some(RootCause {
             actor: None,
             action: format!("the cgroup {cgroup} reached its limit of 512 MiB"),
+            confidence: Confidence::Certain,
         }),
         summary: format!(
             "server.ts (pid 6100) was killed by the kernel's OOM killer: the cgroup {cgroup} reached its limit of 512 \

@@ -131,6 +131,9 @@ fn killer(page: &mut Page, death: &Death) {
         (Some(decider), Some(killer)) if killer.ancestry.iter().any(|parent| parent.pid == decider.pid) => {
             page.field("Behind it", &introduction(decider));
         }
+        (Some(decider), _) if root.confidence < Confidence::Certain => {
+            actor(page, "Behind it", decider, &format!("most likely {}", root.action));
+        }
         (Some(decider), _) => actor(page, "Behind it", decider, &root.action),
         (None, _) if death.summary.contains(&root.action) => {}
         (None, _) => page.field("Behind it", &root.action),

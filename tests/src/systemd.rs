@@ -1,0 +1,215 @@
+//! A real systemd, init of namespaces of its own, and a user's systemd below it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::unistd::User;
+
+use crate::needs::skip;
+use crate::procs::{children, comm, eventually};
+use crate::sandbox::die_with_this_thread;
+
+const BOOT: &str = include_str!("systemd.sh");
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manager {
+    System,
+    User,
+}
+
+/// All of it is killed when this is dropped, or the test is.
+#[derive(Debug)]
+pub struct Systemd {
+    unshare: Child,
+    /// Its pid outside.
+    pub init: u32,
+    /// Where its cgroups are. To whoever looks from outside they are those of a slice.
+    cgroup: PathBuf,
+    uid: u32,
+}
+
+impl Systemd {
+    /// The user of [`Manager::User`]: one that every machine has.
+    pub const USER: &str = "daemon";
+
+    /// Boots one, without the user's; says why not where this machine cannot.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn boot() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !Path::new("/lib/systemd/systemd").exists() {
+            skip("systemd is not installed; `cargo xtask setup` installs it");
+            return None;
+        }
+        let Some(hierarchy) = unified() else {
+            skip("no cgroup v2 hierarchy is mounted here");
+            return None;
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let cgroup = hierarchy.join(format!("killtrace{}test{number}.slice", std::process::id()));
+        if let Err(error) = fs::create_dir(&cgroup) {
+            skip(&format!("cannot make cgroup {}: {error}", cgroup.display()));
+            return None;
+        }
+        let uid = User::from_name(Self::USER).expect("users can be looked up").expect("it is everywhere");
+        let uid = uid.uid.as_raw();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec unshare \"$@\""]).arg(&cgroup);
+        command.args(["--pid", "--mount", "--mount-proc", "--uts", "--ipc", "--net", "--cgroup"]);
+        command.args(["--fork", "--kill-child", "--", "sh", "-c", BOOT]);
+        command.env("USER_ID", uid.to_string()).stdin(Stdio::null());
+        die_with_this_thread(&mut command);
+        let mut unshare = command.spawn().expect("cannot run sh");
+        let init = eventually(20, "systemd to be up", || {
+            if let Some(status) = unshare.try_wait().expect("a child can be waited for") {
+                panic!("the namespaces of systemd ended ({status})");
+            }
+            let init = *children(unshare.id()).first()?;
+            let listens = Path::new(&format!("/proc/{init}/root/run/systemd/private")).exists();
+            (comm(init)? == "systemd" && listens).then_some(init)
+        });
+        Some(Self { unshare, init, cgroup, uid })
+    }
+
+    /// A command that will run inside, as whoever `manager` is for.
+    #[must_use]
+    pub fn command(&self, manager: Manager, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init.to_string(), "--pid", "--mount", "--uts", "--ipc", "--net"]);
+        command.args(["--cgroup", "--root", "--wd", "--"]);
+        if manager == Manager::User {
+            let uid = self.uid.to_string();
+            command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--"]);
+            command.args(["env", &format!("XDG_RUNTIME_DIR=/run/user/{uid}")]);
+        }
+        command.arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `systemctl`, to its end.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn ask(&self, manager: Manager, args: &[&str]) -> Output {
+        let mut command = self.command(manager, "systemctl");
+        if manager == Manager::User {
+            command.arg("--user");
+        }
+        command.args(args).output().expect("cannot run nsenter (util-linux)")
+    }
+
+    /// Like [`Self::ask`], of what has to succeed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn systemctl(&self, manager: Manager, args: &[&str]) {
+        let output = self.ask(manager, args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "systemctl {args:?} failed ({}): {said}", output.status);
+    }
+
+    /// Runs a script inside, as `root`, to its end.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run_script(&self, name: &str, text: &str) {
+        fs::write(self.outside("/run").join(name), text).expect("cannot write a script");
+        let status = self.command(Manager::System, "sh").arg(format!("/run/{name}")).status();
+        let status = status.expect("cannot run nsenter (util-linux)");
+        assert!(status.success(), "{name} failed: {status}");
+    }
+
+    /// Starts the user's systemd.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn log_in(&self) -> u32 {
+        let unit = format!("user@{}.service", self.uid);
+        self.systemctl(Manager::System, &["start", &unit]);
+        let own = self.cgroup.join(format!("user.slice/user-{}.slice/{unit}/init.scope", self.uid));
+        // Whoever is to close its sessions is its child.
+        let members = members(&own);
+        members.into_iter().min().unwrap_or_else(|| panic!("{} is empty", own.display()))
+    }
+
+    /// Makes a unit of these lines of `[Service]`, `\n` between them.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn unit(&self, manager: Manager, name: &str, unit: &str, service: &str) {
+        let dir = match manager {
+            Manager::System => "/etc/systemd/system",
+            Manager::User => "/etc/systemd/user",
+        };
+        let text = format!("[Unit]\nDefaultDependencies=no\n{unit}\n[Service]\n{service}\n");
+        fs::write(self.outside(dir).join(name), text).expect("cannot write a unit");
+    }
+
+    /// Makes a service, starts it, and tells its processes.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(&self, manager: Manager, name: &str, service: &str) -> Vec<u32> {
+        self.unit(manager, name, "", &format!("Type=exec\n{service}"));
+        self.systemctl(manager, &["start", name]);
+        self.members(manager, name)
+    }
+
+    /// The pids, outside, of a service's processes.
+    #[must_use]
+    pub fn members(&self, manager: Manager, name: &str) -> Vec<u32> {
+        let uid = self.uid;
+        members(&self.cgroup.join(match manager {
+            Manager::System => format!("system.slice/{name}"),
+            Manager::User => format!("user.slice/user-{uid}.slice/user@{uid}.service/app.slice/{name}"),
+        }))
+    }
+
+    /// A path inside, as it is reached from outside.
+    fn outside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.init))
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        // `--kill-child`: its death is the init's death, and that is everybody's.
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+        let removed = (0..250).any(|_| {
+            remove(&self.cgroup);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            !self.cgroup.exists()
+        });
+        assert!(removed || std::thread::panicking(), "{} is left", self.cgroup.display());
+    }
+}
+
+/// Cgroups are refused to whoever removes them while somebody is in them.
+fn remove(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup);
+}
+
+fn members(cgroup: &Path) -> Vec<u32> {
+    let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    pids.lines().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Where cgroup v2 is mounted.
+fn unified() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    mounts.find(|fields| fields.get(2) == Some(&"cgroup2")).map(|fields| PathBuf::from(fields[1]))
+}

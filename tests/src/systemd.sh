@@ -1,0 +1,46 @@
+# Makes the namespaces that this runs in a small machine, and systemd its init. What is not of these namespaces can
+# only be read.
+set -e
+umount -R /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /etc/systemd
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mkdir /run/dev
+for device in null zero full random urandom; do
+    touch "/run/dev/$device"
+    mount --bind "/dev/$device" "/run/dev/$device"
+done
+mount --rbind /run/dev /dev
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+if [ -e /proc/sysrq-trigger ]; then mount --bind /dev/null /proc/sysrq-trigger; fi
+mount -o remount,bind,ro /
+
+mkdir -p /etc/systemd/system /etc/systemd/user /run/user
+mkdir -m 700 "/run/user/$USER_ID"
+chown "$USER_ID" "/run/user/$USER_ID"
+for manager in system user; do
+    printf '[Unit]\nDefaultDependencies=no\n' > "/etc/systemd/$manager/nothing.target"
+done
+# What the user's ends with.
+cp /usr/lib/systemd/user/exit.target /usr/lib/systemd/user/shutdown.target /usr/lib/systemd/user/systemd-exit.service \
+    /etc/systemd/user
+cat > "/etc/systemd/system/user@$USER_ID.service" <<UNIT
+[Unit]
+DefaultDependencies=no
+[Service]
+User=$USER_ID
+Type=notify
+Slice=user-$USER_ID.slice
+Delegate=yes
+TimeoutStopSec=5
+KillMode=mixed
+Environment=HOME=/tmp XDG_RUNTIME_DIR=/run/user/$USER_ID
+Environment=SYSTEMD_UNIT_PATH=/etc/systemd/user SYSTEMD_GENERATOR_PATH=/nonexistent
+ExecStart=/lib/systemd/systemd --user --unit=nothing.target --log-target=null
+UNIT
+# Its path says which unit files there are: none of this machine's own.
+exec env -i container=killtrace-test PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/etc/systemd/system \
+    SYSTEMD_GENERATOR_PATH=/nonexistent \
+    /lib/systemd/systemd --system --unit=nothing.target --log-target=null --show-status=no
