@@ -262,10 +262,17 @@ impl PerfSource {
         new
     }
 
-    /// Notices CPUs that went and CPUs that came, of which the latter were not watched until now.
-    fn follow_cpus(&mut self) -> io::Result<()> {
+    /// Notices CPUs that went and CPUs that came, of which the latter were not watched until now. Also those that went and
+    /// came back between two looks, as all but one do when the machine is suspended.
+    fn follow_cpus(&mut self, out: &mut Vec<Event>) -> io::Result<()> {
         let online = host::online_cpus()?;
-        self.cpus.retain(|cpu| online.contains(&cpu.number));
+        let watched = |cpu: &Cpu| online.contains(&cpu.number) && cpu.is_alive();
+        if !self.cpus.iter().all(watched) {
+            // What they had recorded until they went.
+            let now_ns = self.clock.read();
+            self.take(now_ns, out);
+            self.cpus.retain(watched);
+        }
         for number in online {
             if !self.cpus.iter().any(|cpu| cpu.number == number) {
                 self.watch(number)?;
@@ -302,15 +309,16 @@ impl Source for PerfSource {
     /// What came while it was at it stays for the next time, so whoever got something has to ask again.
     fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
         let start = out.len();
-        let looked = self.look.wait().is_ok();
+        let mut looked = self.look.wait().is_ok();
         for _ in 0..ROUNDS {
             let now_ns = self.clock.read();
             if self.take(now_ns, out) || out.len() > start {
                 break;
             }
         }
+        looked |= std::mem::take(&mut self.clock.was_suspended);
         if looked {
-            self.follow_cpus().map_err(listen)?;
+            self.follow_cpus(out).map_err(listen)?;
             for probe in self.newly_hidden() {
                 log::warn!("another eBPF program may hide {} from the perf backend", probe.tracepoint().1);
                 self.lost[probe as usize] += 1;
@@ -362,6 +370,8 @@ fn cut(args: &mut Vec<String>) -> bool {
 struct Clock {
     /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC: the time that the machine was suspended.
     offset_ns: i64,
+    /// It has been since somebody asked.
+    was_suspended: bool,
 }
 
 impl Clock {
@@ -376,6 +386,7 @@ impl Clock {
         let (mono_ns, offset_ns) = host::monotonic_and_offset_ns();
         if offset_ns.abs_diff(self.offset_ns) > Self::SUSPENDED_NS {
             self.offset_ns = offset_ns;
+            self.was_suspended = true;
         }
         mono_ns
     }
@@ -385,8 +396,9 @@ impl Clock {
     }
 }
 
+/// By the clock that runs while the machine is suspended: it is due when the machine wakes up.
 fn timer() -> io::Result<TimerFd> {
-    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+    let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
     timer.set(Expiration::Interval(TimeSpec::from(LOOK)), TimerSetTimeFlags::empty())?;
     Ok(timer)
 }
@@ -426,12 +438,14 @@ mod tests {
 
     #[test]
     fn a_suspension_shifts_what_comes_after_it() {
-        let mut clock = Clock { offset_ns: -7_000_000_000 };
+        let mut clock = Clock { offset_ns: -7_000_000_000, was_suspended: false };
         let mono_ns = clock.read();
         let now_ns = host::boottime_ns();
         assert!(now_ns.abs_diff(clock.boottime_ns(mono_ns)) < 1_000_000_000);
+        assert!(std::mem::take(&mut clock.was_suspended));
         let offset_ns = clock.offset_ns;
         clock.read();
         assert_eq!(clock.offset_ns, offset_ns, "nothing moves while nobody sleeps");
+        assert!(!clock.was_suspended);
     }
 }

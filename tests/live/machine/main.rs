@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a test program talks")]
 
 mod doctor;
+mod hotplug;
 mod left_behind;
 mod suspend;
 
@@ -20,11 +21,12 @@ type Test = (&'static str, fn(), Option<String>);
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let tests: [Test; 5] = [
+    let tests: [Test; 6] = [
         ("doctor_agrees_with_watch", doctor::agrees_with_watch, None),
         ("doctor_names_what_this_kernel_lacks", doctor::names_what_is_missing, None),
         ("doctor_works_without_privileges", doctor::works_without_privileges, None),
         ("nothing_is_left_in_the_kernel", left_behind::nothing, None),
+        ("machine_loses_a_cpu_for_a_while", hotplug::comes_back, hotplug::impossible()),
         ("machine_is_suspended", suspend::while_watching, suspend::impossible()),
     ];
     let mut trials = Vec::new();

@@ -39,18 +39,24 @@ pub(crate) fn while_watching() {
     let slept = suspend();
     // The clock that knows counts in seconds.
     assert!(slept >= SLEEP - Duration::from_secs(2), "the clocks say that it slept for {slept:?}");
+    // On perf, all CPUs but one have to be watched anew, and what happens until then is lost, and said to be.
+    std::thread::sleep(Duration::from_secs(2));
     let mut third = Victim::start();
     std::thread::sleep(Duration::from_millis(200));
     second.kill();
     third.kill();
     watch.until_dead(&[second.pid(), third.pid()]);
-    let outcome = watch.stop();
+    let outcome = watch.stop_after_losses();
+    let has_gap = outcome.report.collector.backend == "perf";
+    assert_eq!(outcome.report.collector.lost_events > 0, has_gap, "{:?}", outcome.report.collector);
     let mut last = outcome.report.collector.started_at;
     for victim in [&first, &second, &third] {
         let death = outcome.death(victim.pid());
         let summary = &death.summary;
-        let found = (death.cause.kind, death.cause.confidence);
-        assert_eq!(found, (Kind::KilledByProcess, Confidence::Certain), "{summary}");
+        assert_eq!(death.cause.kind, Kind::KilledByProcess, "{summary}");
+        // What was lost shortly before may have been another blow.
+        let is_sure = death.cause.confidence == Confidence::Certain;
+        assert!(is_sure || (has_gap && victim.pid() != first.pid()), "{summary}");
         let killer = death.killer.as_ref().unwrap_or_else(|| panic!("no killer: {summary}"));
         assert_eq!(killer.pid, std::process::id(), "{summary}");
         let uptime = Duration::from_millis(death.uptime_ms.expect("its birth was seen"));

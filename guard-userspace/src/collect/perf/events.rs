@@ -70,6 +70,19 @@ impl Cpu {
         self.events.first().map(|event| event.fd.as_fd())
     }
 
+    /// False when the CPU has been offline since: the kernel takes its events away then, and gives none back
+    /// (kernel/events/core.c, `perf_event_exit_cpu_context`). The time of an event that counts goes on between two looks.
+    pub(super) fn is_alive(&self) -> bool {
+        let Some(event) = self.events.first() else { return false };
+        let time = || {
+            // Its value, the time that it was enabled, and what it lost where that is counted.
+            let mut counters = [0; 24];
+            (&event.fd).read(&mut counters).ok().filter(|&read| read >= 16)?;
+            counters.get(8..).and_then(|rest| rest.first_chunk::<8>().copied())
+        };
+        time() != time()
+    }
+
     /// Tracepoints that an eBPF program sits on. One that returns 0, as most do, keeps the event from everybody who
     /// samples it (kernel/events/core.c, `perf_trace_run_bpf_submit`), and nobody counts that.
     pub(super) fn hidden(&self) -> impl Iterator<Item = Probe> {
@@ -81,8 +94,8 @@ impl Cpu {
     pub(super) fn losses(&mut self, mut tell: impl FnMut(Probe, u64)) -> io::Result<()> {
         self.taken = 0;
         for event in &mut self.events {
-            // The value of the event, and what it lost.
-            let mut counters = [0; 16];
+            // The value of the event, the time that it was enabled, and what it lost.
+            let mut counters = [0; 24];
             event.fd.read_exact(&mut counters)?;
             let total = counters.last_chunk().copied().map_or(0, u64::from_ne_bytes);
             let new = total.saturating_sub(event.lost);
@@ -104,8 +117,9 @@ fn open_event(probe: Probe, tracepoint: u64, cpu: u32, plan: &mut Plan) -> io::R
         // The clock of events, CLOCK_BOOTTIME, is not among those that may be read anywhere in the kernel
         // (kernel/events/core.c, `perf_event_set_clock`).
         attributes.clockid = libc::CLOCK_MONOTONIC;
+        attributes.read_format = bindings::PERF_FORMAT_TOTAL_TIME_ENABLED.into();
         if plan.counts_losses {
-            attributes.read_format = bindings::PERF_FORMAT_LOST.into();
+            attributes.read_format |= u64::from(bindings::PERF_FORMAT_LOST);
         }
         if is_urgent(probe) {
             attributes.wakeup_events = 1;
