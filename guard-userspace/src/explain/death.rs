@@ -130,7 +130,7 @@ fn victim_record(header: &Header, table: &Table, victim: &Process) -> Victim {
         cgroup: cgroups.and_then(shown_cgroup),
         unit_scope: unit.as_ref().map(|unit| unit.scope),
         unit: unit.map(|unit| unit.name),
-        container: cgroups.and_then(unit::container),
+        container: cgroups.and_then(unit::container).map(|container| container.id),
         started_at: victim.start_ns.map(|start| header.wall(start)),
         root: victim.root,
         pid_in_namespace: victim.ns_tgid,

@@ -42,11 +42,39 @@ pub fn runs(manager: &Cgroups, member: &Cgroups) -> Option<bool> {
     Some(own.name == HOME[1..] && own.scope == unit.scope && paths(member).any(below))
 }
 
-/// The id of the container a process belongs to, the innermost one: the 64 hex digits of docker, containerd,
-/// podman and cri-o, or the name of an LXC container.
+/// A container, as far as the path of a cgroup tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The 64 hex digits of docker, containerd, podman and cri-o, or the name of an LXC or nspawn container.
+    pub id: String,
+    /// `None` where the path does not say.
+    pub runtime: Option<Runtime>,
+}
+
+/// Who has the container, and would be asked to change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    Docker,
+    Podman,
+    /// Whatever runs it: its limits are its pod's business.
+    Kubernetes,
+    Lxc,
+    Nspawn,
+}
+
+/// The container a process belongs to, the innermost one.
 #[must_use]
-pub fn container(cgroups: &Cgroups) -> Option<String> {
-    paths(cgroups).find_map(container_of_path).map(str::to_owned)
+pub fn container(cgroups: &Cgroups) -> Option<Container> {
+    paths(cgroups).find_map(container_of_path)
+}
+
+impl Container {
+    /// As `docker ps` shows it.
+    #[must_use]
+    pub fn short_id(&self) -> &str {
+        let known = self.id.len() == ID_LEN && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if known { &self.id[..12] } else { &self.id }
+    }
 }
 
 /// Whether a unit of this name holds the process, `.service` being understood; also one further out, so that
@@ -110,34 +138,66 @@ fn is_user_manager(unit: &str) -> bool {
         .is_some_and(|uid| !uid.is_empty() && uid.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn container_of_path(path: &str) -> Option<&str> {
+/// The innermost container that the path of a cgroup leads into.
+#[must_use]
+pub fn container_of_path(path: &str) -> Option<Container> {
+    let mut components = path.split('/').filter(|component| !component.is_empty());
+    let kubernetes = components.clone().any(|component| component.starts_with("kubepods"));
     let mut found = None;
     let mut previous = "";
-    for component in path.split('/') {
-        if let Some(id) = oci_id(component).or_else(|| lxc_name(previous, component)) {
-            found = Some(id);
+    for component in components.by_ref() {
+        let oci =
+            oci_id(component).map(|(id, prefix)| (id.to_owned(), oci_runtime(previous, prefix, kubernetes)));
+        let lxc = || Some((lxc_name(previous, component)?.to_owned(), Some(Runtime::Lxc)));
+        let nspawn = || Some((nspawn_name(component)?, Some(Runtime::Nspawn)));
+        if let Some((id, runtime)) = oci.or_else(lxc).or_else(nspawn) {
+            found = Some(Container { id, runtime });
+        } else if component == "supervisor" && nspawn_name(previous).is_some() {
+            // nspawn itself, beside its `payload` (systemd's src/nspawn/nspawn-cgroup.c).
+            found = None;
         }
         previous = component;
     }
     found
 }
 
-/// `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`, `...slice:cri-containerd:ID`.
-fn oci_id(component: &str) -> Option<&str> {
-    const ID_LEN: usize = 64;
+const ID_LEN: usize = 64;
+
+/// The id, and what stands before it: `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`,
+/// `...slice:cri-containerd:ID` (containerd in runc's systemd syntax, when it is given to the cgroupfs driver).
+fn oci_id(component: &str) -> Option<(&str, &str)> {
     // The monitor of a container is not in it.
     if component.contains("conmon") {
         return None;
     }
     let name = component.strip_suffix(".scope").unwrap_or(component);
-    let id = name.rsplit(['-', ':']).next()?;
-    (id.len() == ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+    let (prefix, id) = name.rsplit_once(['-', ':']).unwrap_or(("", name));
+    (id.len() == ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some((id, prefix))
+}
+
+fn oci_runtime(parent: &str, prefix: &str, kubernetes: bool) -> Option<Runtime> {
+    match (prefix, parent) {
+        _ if kubernetes => Some(Runtime::Kubernetes),
+        ("docker", _) | ("", "docker") => Some(Runtime::Docker),
+        ("libpod", _) | ("", "libpod_parent") => Some(Runtime::Podman),
+        _ => None,
+    }
 }
 
 /// `lxc.payload.NAME` and, from before LXC 4, `lxc/NAME`. `lxc.monitor.NAME` is outside.
 fn lxc_name<'a>(parent: &str, component: &'a str) -> Option<&'a str> {
     let name = component.strip_prefix("lxc.payload.").or_else(|| (parent == "lxc").then_some(component))?;
     (!name.is_empty()).then_some(name)
+}
+
+/// `machine-NAME.scope` (systemd's src/machine/machine.c, `machine_start_scope`) and `systemd-nspawn@NAME.service`, with
+/// the name escaped. libvirt registers its virtual machines in the same way, as `qemu-1-NAME`: what runs in those is not
+/// this kernel's.
+fn nspawn_name(component: &str) -> Option<String> {
+    let scope = || component.strip_prefix("machine-")?.strip_suffix(".scope");
+    let service = || component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service");
+    let name = scope().or_else(service)?.replace("\\x2d", "-");
+    (!name.is_empty() && !name.starts_with("qemu-")).then_some(name)
 }
 
 #[cfg(test)]
@@ -193,30 +253,80 @@ mod tests {
         assert_eq!(unit(&cgroups).unwrap().name, "cron.service");
     }
 
+    fn id_of(path: &str) -> Option<String> {
+        container(&v2(path)).map(|container| container.id)
+    }
+
+    /// The paths of the runtimes' own documents and sources.
     #[test]
     fn containers_of_every_runtime() {
-        for path in [
-            format!("/docker/{ID}"),
-            format!("/system.slice/docker-{ID}.scope"),
-            format!("/kubepods/burstable/pod1234-5/{ID}"),
-            format!(
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope"
+        use Runtime::{Docker, Kubernetes, Lxc, Nspawn, Podman};
+        let slice = "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod0b7632a2_a56e.slice";
+        let own = "user.slice/user-1000.slice/user@1000.service/user.slice";
+        for (path, id, runtime) in [
+            // moby: daemon/oci_linux.go, with the cgroupfs and the systemd driver.
+            (format!("/docker/{ID}"), ID, Some(Docker)),
+            (format!("/system.slice/docker-{ID}.scope"), ID, Some(Docker)),
+            (
+                format!("/user.slice/user-1000.slice/user@1000.service/app.slice/docker-{ID}.scope"),
+                ID,
+                Some(Docker),
             ),
-            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
-            format!("/kubepods.slice/crio-{ID}.scope"),
-            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"),
-            format!("/machine.slice/libpod-{ID}.scope"),
+            // A compose file's or a daemon's own cgroup_parent.
+            (format!("/shop/{ID}"), ID, None),
+            // containerd's CRI plugin, kubelet with either driver, and one given the other's syntax.
+            (format!("/{slice}/cri-containerd-{ID}.scope"), ID, Some(Kubernetes)),
+            (format!("/kubepods/besteffort/pod0b7632a2-a56e/{ID}"), ID, Some(Kubernetes)),
+            (format!("/kubepods/pod0b7632a2-a56e/{ID}"), ID, Some(Kubernetes)),
+            (
+                format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
+                ID,
+                Some(Kubernetes),
+            ),
+            (format!("/{slice}/docker-{ID}.scope"), ID, Some(Kubernetes)),
+            // nerdctl, and ctr in its namespace.
+            (format!("/system.slice/nerdctl-{ID}.scope"), ID, None),
+            (format!("/default/{ID}"), ID, None),
+            // cri-o.
+            (format!("/{slice}/crio-{ID}.scope"), ID, Some(Kubernetes)),
+            (format!("/{slice}/crio-{ID}.scope/container"), ID, Some(Kubernetes)),
+            (format!("/kubepods/burstable/pod1/crio-{ID}"), ID, Some(Kubernetes)),
+            // podman: libpod/container_internal_linux.go, `getOCICgroupPath`.
+            (format!("/machine.slice/libpod-{ID}.scope"), ID, Some(Podman)),
+            (format!("/machine.slice/libpod-{ID}.scope/container"), ID, Some(Podman)),
+            (format!("/{own}/libpod-{ID}.scope/container"), ID, Some(Podman)),
+            (format!("/libpod_parent/libpod-{ID}"), ID, Some(Podman)),
+            (format!("/libpod_parent/libpod-{ID}/ctr"), ID, Some(Podman)),
+            // LXC: lxc.container.conf(5), and before 4.0; Proxmox has numbers for names.
+            ("/lxc.payload.web/system.slice/x.service".to_owned(), "web", Some(Lxc)),
+            ("/lxc/web".to_owned(), "web", Some(Lxc)),
+            ("/lxc/101/ns/init.scope".to_owned(), "101", Some(Lxc)),
+            // systemd-machined and systemd-nspawn.
+            (r"/machine.slice/machine-my\x2dweb.scope".to_owned(), "my-web", Some(Nspawn)),
+            (
+                r"/machine.slice/machine-web.scope/payload/system.slice/x.service".to_owned(),
+                "web",
+                Some(Nspawn),
+            ),
+            ("/machine.slice/systemd-nspawn@web.service/payload".to_owned(), "web", Some(Nspawn)),
         ] {
-            assert_eq!(container(&v2(&path)).as_deref(), Some(ID), "{path}");
+            let expected = Some(Container { id: id.to_owned(), runtime });
+            assert_eq!(container(&v2(&path)), expected, "{path}");
         }
-        assert_eq!(container(&v2("/lxc.payload.web/system.slice/x.service")).as_deref(), Some("web"));
-        assert_eq!(container(&v2("/lxc/web")).as_deref(), Some("web"));
     }
 
     #[test]
     fn the_innermost_container_counts() {
         let inner = ID.replace('4', "5");
-        assert_eq!(container(&v2(&format!("/docker/{ID}/docker/{inner}"))), Some(inner));
+        assert_eq!(id_of(&format!("/docker/{ID}/docker/{inner}")), Some(inner.clone()));
+        assert_eq!(id_of(&format!("/lxc.payload.ci/system.slice/docker-{inner}.scope")), Some(inner));
+    }
+
+    #[test]
+    fn an_id_is_shown_as_runtimes_show_it() {
+        let short = |path: &str| container(&v2(path)).map(|container| container.short_id().to_owned());
+        assert_eq!(short(&format!("/docker/{ID}")).as_deref(), Some(&ID[..12]));
+        assert_eq!(short("/lxc/a-name-that-is-long").as_deref(), Some("a-name-that-is-long"));
     }
 
     #[test]
@@ -225,7 +335,11 @@ mod tests {
             "/system.slice/docker.service".to_owned(),
             format!("/machine.slice/libpod-conmon-{ID}.scope"),
             format!("/system.slice/crio-conmon-{ID}.scope"),
+            "/libpod_parent/conmon".to_owned(),
             "/lxc.monitor.web".to_owned(),
+            r"/machine.slice/machine-qemu\x2d1\x2dweb.scope".to_owned(),
+            "/machine.slice/machine-web.scope/supervisor".to_owned(),
+            "/kubepods.slice/kubepods-besteffort.slice".to_owned(),
             "/docker/abc".to_owned(),
             format!("/docker/{}", &ID[1..]),
         ] {
