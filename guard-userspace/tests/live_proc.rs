@@ -237,12 +237,14 @@ fn live_cgroup_memory_shows_the_limit_above_a_process() {
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
     std::fs::write(inner.0.join("cgroup.procs"), child.id().to_string()).unwrap();
     let cgroups = Procfs::new().facts(child.id(), Detail::Seed).unwrap().cgroups.unwrap();
-    let figures = procfs::cgroup_memory(&cgroups);
+    let figures = procfs::cgroup_memory(&cgroups, procfs::CgroupDetail::Tasks);
     child.kill().unwrap();
     child.wait().unwrap();
     let [own, limited] = figures.as_slice() else { panic!("{figures:?}") };
     assert_eq!((own.path.as_str(), own.limit_bytes), (format!("/{name}/in ner").as_str(), None));
     assert_eq!((limited.path.as_str(), limited.limit_bytes), (format!("/{name}").as_str(), Some(37_748_736)));
+    let largest: Vec<u32> = limited.largest.iter().map(|task| task.tgid).collect();
+    assert_eq!((largest, own.largest.len()), (vec![child.id()], 0), "{figures:?}");
     assert_eq!((own.oom_kills, limited.oom_kills), (Some(0), Some(0)));
     assert!(limited.usage_bytes >= own.usage_bytes && limited.usage_bytes <= Some(37_748_736));
 }

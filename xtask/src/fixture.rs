@@ -141,6 +141,12 @@ fn rename(event: &mut Event, host: &BTreeSet<u32>) {
         Fact::Rename { tid, comm } if host.contains(tid) => *comm = NAME.into(),
         _ => {}
     }
+    // Whoever else was in a cgroup that is not the test's own is nobody's business.
+    if let Fact::CgroupMemory(memory) = &mut event.fact
+        && !memory.path.starts_with("/killtrace")
+    {
+        memory.largest.clear();
+    }
     let cgroup = match &mut event.fact {
         Fact::Process(facts) => facts.cgroups.as_mut().and_then(|cgroups| cgroups.memory.as_mut()),
         Fact::CgroupMemory(memory) => Some(&mut memory.path),

@@ -1,7 +1,7 @@
 //! Answers the explainer's questions from /proc while it can still be read.
 
 use super::host::{boottime_ns, user_name};
-use super::procfs::{Detail, Procfs, cgroup_memory, event, machine_memory};
+use super::procfs::{CgroupDetail, Detail, Procfs, cgroup_memory, event, machine_memory};
 use crate::model::want::Want;
 use crate::model::{Event, Fact};
 
@@ -32,13 +32,14 @@ impl Enricher {
                 out.push(event(boottime_ns(), Fact::User { uid: *uid, name: user_name(*uid) }));
             }
             Want::MachineMemory => out.push(event(boottime_ns(), Fact::Memory(machine_memory()))),
-            Want::CgroupMemory(cgroups) => {
+            Want::CgroupMemory(cgroups) | Want::CgroupTasks(cgroups) => {
                 let t_ns = boottime_ns();
-                out.extend(
-                    cgroup_memory(cgroups)
-                        .into_iter()
-                        .map(|figures| event(t_ns, Fact::CgroupMemory(figures))),
-                );
+                let detail = match want {
+                    Want::CgroupTasks(_) => CgroupDetail::Tasks,
+                    _ => CgroupDetail::Figures,
+                };
+                let figures = cgroup_memory(cgroups, detail);
+                out.extend(figures.into_iter().map(|figures| event(t_ns, Fact::CgroupMemory(figures))));
             }
         }
     }

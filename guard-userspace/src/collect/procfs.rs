@@ -6,6 +6,7 @@
 mod memory;
 mod parse;
 mod ports;
+mod tasks;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::Mode;
 
-pub use memory::{cgroup_memory, machine_memory};
+pub use memory::{CgroupDetail, cgroup_memory, machine_memory};
 pub use ports::{listeners, listening};
 
 use super::host::{self, Users};

@@ -1,7 +1,7 @@
 //! What to do about a death or a pattern, only where the evidence supports it: one small function per cause.
 
 use crate::model::report::{CgroupLimits, Death, Job, Kind, Mechanism, Role, UnitScope};
-use crate::model::unit;
+use crate::model::unit::{self, Runtime};
 use crate::model::units::{bytes, elapsed};
 
 use super::actors;
@@ -25,9 +25,10 @@ pub(super) fn advice(
     let cgroup = cgroup.and_then(|cgroup| Some((cgroup.path.as_str(), cgroup.limit_bytes?)));
     let advice = match story.finding.kind {
         Kind::TtyHangup | Kind::SessionLeaderExit => [Some(terminal(scene.teller.table, case, story)), None],
-        Kind::OomKill => {
-            [cgroup.map(|(path, limit)| raise(path, limit)), heap_over_limit(case.victim, cgroup)]
-        }
+        Kind::OomKill => [
+            cgroup.map(|(path, limit)| raise(scene.teller.table, case.victim, path, limit)),
+            heap_over_limit(case.victim, cgroup),
+        ],
         Kind::KilledBySelf if story.finding.detail == Some(HEAP_LIMIT) => {
             [Some(heap_full(case.victim, cgroup)), None]
         }
@@ -58,8 +59,39 @@ fn terminal(table: &Table, case: &Case<'_>, story: &Story) -> String {
     }
 }
 
-fn raise(path: &str, limit: u64) -> String {
-    format!("Raise the limit of {path} ({}), or make its processes use less.", bytes(limit))
+/// Where its memory limit is set, by whoever has set it.
+fn raise(table: &Table, victim: &Process, path: &str, limit: u64) -> String {
+    let now = bytes(limit);
+    if let Some(container) = unit::container_of_path(path) {
+        let id = container.short_id();
+        match container.runtime {
+            Some(runtime @ (Runtime::Docker | Runtime::Podman)) => {
+                let command = if runtime == Runtime::Docker { "docker" } else { "podman" };
+                return format!(
+                    "`{command} update --memory SIZE --memory-swap SIZE {id}` gives the running container more than its \
+                     {now}, `{command} run --memory` or `mem_limit` in a compose file the next one."
+                );
+            }
+            Some(Runtime::Kubernetes) => {
+                return format!(
+                    "The limit of {now} is the container's resources.limits.memory in its pod's manifest."
+                );
+            }
+            Some(Runtime::Lxc) => {
+                return format!(
+                    "The limit of {now} is lxc.cgroup2.memory.max (lxc.cgroup.memory.limit_in_bytes) in the \
+                     configuration of {id}, limits.memory with LXD and Incus."
+                );
+            }
+            Some(Runtime::Nspawn) | None => {}
+        }
+    }
+    match service(victim).filter(|unit| path.ends_with(&format!("/{}", unit.name))) {
+        Some(unit) => {
+            format!("MemoryMax= in {} raises the limit of {now}.", unit.control("edit", victim, table))
+        }
+        None => format!("Raise the limit of {path} ({now}), or make its processes use less."),
+    }
 }
 
 /// V8 was allowed more heap than its cgroup could ever give.

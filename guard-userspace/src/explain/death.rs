@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::model::event::{CgroupMemory, MachineMemory, SignalResult};
 use crate::model::header::Header;
 use crate::model::report::{
-    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus, Oom,
-    OomScope, OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
+    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus,
+    OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
 };
 use crate::model::signal::{DefaultAction, Signo};
 use crate::model::time::Timestamp;
@@ -16,6 +16,7 @@ use super::actors;
 use super::case::Case;
 use super::causes::{CAUSES, Finding};
 use super::history::SignalRun;
+use super::oom;
 use super::oom_log::OomLogs;
 use super::process::{ProcId, Process};
 use super::sentence;
@@ -28,6 +29,8 @@ use super::timeline::reference;
 pub struct Surroundings {
     pub memory: Option<MachineMemory>,
     pub cgroup_memory: Vec<CgroupMemory>,
+    /// The same as it was when the OOM killer had just chosen it, if it did.
+    pub at_oom: Vec<CgroupMemory>,
     /// Descendants that were alive when it died.
     pub descendants: Vec<ProcId>,
 }
@@ -47,7 +50,7 @@ pub struct Scene<'a> {
 pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, Story)> {
     let table = scene.teller.table;
     let (case, story) = scene.teller.tell(victim)?;
-    let oom = story.finding.oom.map(|_| oom(scene, &case, &story));
+    let oom = story.finding.oom.map(|_| oom::circumstances(scene, &case, &story));
     let summary = sentence::sentence(table, &case, &story, oom.as_ref());
     let mut ruled_out = ruled_out(&case, &story.finding);
     ruled_out.sort_by_key(|ruled| ruled.cause);
@@ -308,44 +311,9 @@ fn context(scene: &Scene<'_>, case: &Case<'_>) -> Context {
 }
 
 /// The victim's memory cgroup: the nearest one with a limit, else its own.
-fn limiting_cgroup<'a>(scene: &Scene<'a>) -> Option<&'a CgroupMemory> {
+pub(super) fn limiting_cgroup<'a>(scene: &Scene<'a>) -> Option<&'a CgroupMemory> {
     let known = &scene.surroundings.cgroup_memory;
     known.iter().find(|memory| memory.limit_bytes.is_some()).or(known.first())
-}
-
-fn oom(scene: &Scene<'_>, case: &Case<'_>, story: &Story) -> Oom {
-    let mark = story.finding.oom;
-    let limited = limiting_cgroup(scene).filter(|memory| memory.limit_bytes.is_some());
-    // Without the kernel log: a cgroup that has counted a kill under a limit that is used up.
-    // Of the one that was chosen: whoever shares its memory is not named.
-    let log = mark.and_then(|mark| scene.oom_logs.of(mark.victim.tid));
-    let logged_scope = log.and_then(|log| log.scope);
-    let counted = scene.surroundings.cgroup_memory.iter().any(|memory| memory.oom_kills > Some(0));
-    let scope = logged_scope.or(limited.filter(|memory| counted && full(memory)).map(|_| OomScope::Memcg));
-    let memcg = scope == Some(OomScope::Memcg);
-    let logged = log.and_then(|log| log.cgroup.clone());
-    let figures =
-        scene.surroundings.cgroup_memory.iter().find(|memory| Some(&memory.path) == logged.as_ref());
-    let figures = figures.or(limited).filter(|_| memcg);
-    Oom {
-        scope,
-        cgroup: logged.filter(|_| memcg).or(figures.map(|memory| memory.path.clone())),
-        limit_bytes: figures.and_then(|memory| memory.limit_bytes),
-        usage_bytes: figures.and_then(|memory| memory.usage_bytes),
-        victim_rss_bytes: mark.and_then(|mark| mark.victim.details).map(|details| details.rss_bytes()),
-        allocating_task: mark.map(|mark| {
-            let process = mark.current.and_then(|id| case.table.get(id));
-            ProcessRef {
-                pid: process.map_or(mark.current_tid, |process| process.tgid),
-                comm: process.map_or(mark.current_comm, |process| process.comm).to_text(),
-            }
-        }),
-    }
-}
-
-fn full(memory: &CgroupMemory) -> bool {
-    let peak = memory.peak_bytes.max(memory.usage_bytes);
-    memory.limit_bytes.zip(peak).is_some_and(|(limit, peak)| peak.saturating_add(limit / 16) >= limit)
 }
 
 /// Descendants that live on.

@@ -60,6 +60,7 @@ impl Explainer {
             pid: record.death.victim.pid,
             comm: record.death.victim.comm.clone(),
             because_of_death,
+            confidence: record.confidence,
         };
         for (index, record) in self.deaths.iter().enumerate() {
             if let Some(&origin) = record.because_of.and_then(|id| by_victim.get(&id)) {

@@ -8,13 +8,16 @@ pub mod case;
 pub mod causes;
 pub mod death;
 pub mod doubt;
+pub mod followed;
 mod gather;
 pub mod heap;
 pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
 pub mod losses;
+mod oom;
 pub mod oom_log;
+pub mod oom_scene;
 mod order;
 mod package_script;
 mod patterns;
@@ -37,7 +40,7 @@ pub mod words;
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::model::event::{Cgroups, Fact};
-use crate::model::report::{Death, Pattern, What};
+use crate::model::report::{Confidence, Death, Pattern, What};
 use crate::model::select::Selectors;
 use crate::model::want::Want;
 use crate::model::{Event, Header};
@@ -46,6 +49,7 @@ use acts::Acts;
 use death::Surroundings;
 use losses::Losses;
 use oom_log::OomLogs;
+use oom_scene::OomScenes;
 use order::Order;
 use patterns::{Patterns, Scene};
 use process::{Mark, ProcId};
@@ -75,6 +79,7 @@ pub struct Explainer {
     taken: usize,
     next_death: u64,
     oom_logs: OomLogs,
+    oom_scenes: OomScenes,
     patterns: Patterns,
 }
 
@@ -97,6 +102,8 @@ struct DeathRecord {
     victim: ProcId,
     /// Whose end it followed from.
     because_of: Option<ProcId>,
+    /// How sure that is.
+    confidence: Confidence,
     /// The act that ended it and others: its first event.
     act: Option<u64>,
 }
@@ -135,6 +142,7 @@ impl Explainer {
             taken: 0,
             next_death: 1,
             oom_logs: OomLogs::default(),
+            oom_scenes: OomScenes::default(),
             patterns: Patterns::default(),
         }
     }
@@ -306,8 +314,10 @@ impl Explainer {
         let Some(process) = self.table.get(id) else { return };
         if process.tree.is_some() {
             self.timeline.oom_victim(process, &self.table);
-            let cgroups = process.image.cgroups.as_deref().cloned();
-            self.wants.extend(cgroups.map(Want::CgroupMemory));
+            if let Some(cgroups) = process.image.cgroups.as_deref() {
+                self.oom_scenes.open(id, cgroups.clone());
+                self.wants.push(Want::CgroupTasks(cgroups.clone()));
+            }
         }
     }
 
@@ -343,15 +353,11 @@ impl Explainer {
     }
 
     fn cgroup_memory(&mut self, memory: &crate::model::event::CgroupMemory) {
+        self.oom_scenes.note(memory);
         for pending in &mut self.pending {
             let process = self.table.get(pending.id);
             let cgroups = process.and_then(|process| process.image.cgroups.as_deref());
-            let mine = cgroups.into_iter().flat_map(|cgroups| [&cgroups.memory, &cgroups.v2]).flatten().any(
-                |path| {
-                    path == &memory.path
-                        || path.starts_with(&format!("{}/", memory.path.trim_end_matches('/')))
-                },
-            );
+            let mine = cgroups.is_some_and(|cgroups| oom_scene::covers(&memory.path, cgroups));
             if mine {
                 let known = &mut pending.surroundings.cgroup_memory;
                 known.retain(|known| known.path != memory.path);

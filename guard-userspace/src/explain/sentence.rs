@@ -2,11 +2,12 @@
 
 use crate::model::report::{Kind, Mechanism, Oom, OomScope};
 use crate::model::signal::Signo;
-use crate::model::units;
+use crate::model::{unit, units};
 
 use super::actors;
 use super::case::Case;
 use super::causes::{Finding, tty_hangup};
+use super::followed::{Followed, Link};
 use super::heap::{HEAP_LIMIT, Heap};
 use super::process::Process;
 use super::story::Story;
@@ -45,7 +46,7 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
     let reason = because(table, case, story);
     let why_origin = if own_end { "" } else { reason.as_str() };
     match finding.kind {
-        Kind::Exited => exited(&victim, case),
+        Kind::Exited => exited(&victim, case, story),
         Kind::KilledByProcess => {
             let (killer, via) = killer(table, story);
             let manner = words::manner(finding.mechanism);
@@ -280,7 +281,29 @@ fn unit(process: &Process) -> Option<String> {
     crate::model::unit::unit(cgroups).map(|unit| unit.name).filter(|name| name.ends_with(".service"))
 }
 
-fn exited(victim: &str, case: &Case<'_>) -> String {
+/// What a death that it followed adds to an exit.
+fn after(case: &Case<'_>, followed: Followed) -> Option<String> {
+    let origin = Case::new(case.table, case.table.get(followed.origin)?)?;
+    let code = case.exit_code()?;
+    let before = units::elapsed(case.ending.at.t_ns.saturating_sub(followed.end.t_ns));
+    let label = origin.victim.label();
+    Some(match (followed.link, origin.death_signal()) {
+        (Link::Status, Some(signo)) => format!(
+            " with code {code}, which stands for {signo} (128 + {}): {label} below it had died of that {before} before.",
+            signo.0
+        ),
+        (Link::Status, None) => format!(" with code {code}, as {label} below it had {before} before."),
+        (Link::Time, signo) => format!(
+            " by itself with code {code}, {before} after {label} had died{}. That is the likely reason.",
+            signo.map_or_else(String::new, |signo| format!(" of {signo}"))
+        ),
+    })
+}
+
+fn exited(victim: &str, case: &Case<'_>, story: &Story) -> String {
+    if let Some(after) = story.followed.and_then(|followed| after(case, followed)) {
+        return format!("{victim} exited{after}");
+    }
     let Some(code) = case.exit_code() else {
         return format!("{victim} ended by itself; with which code could not be seen.");
     };
@@ -327,7 +350,12 @@ fn unknown(victim: &str, case: &Case<'_>) -> String {
 
 fn oom_kill(victim: &Process, oom: Option<&Oom>) -> String {
     let Some(oom) = oom else { return format!("{} was killed by the kernel's OOM killer.", victim.label()) };
+    let container = oom.cgroup.as_deref().and_then(unit::container_of_path);
     let why = match (oom.scope, &oom.cgroup, oom.limit_bytes) {
+        (Some(OomScope::Memcg), _, Some(limit)) if container.is_some() => {
+            let id = container.as_ref().map_or("", unit::Container::short_id);
+            format!("its container {id} had reached its memory limit of {}", units::bytes(limit))
+        }
         (Some(OomScope::Memcg), Some(cgroup), Some(limit)) => {
             format!("its memory cgroup {cgroup} had reached its limit of {}", units::bytes(limit))
         }

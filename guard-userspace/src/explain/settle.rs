@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::report::Confidence;
 use crate::model::want::Want;
 
 use super::case::Case;
@@ -61,7 +62,8 @@ impl Explainer {
             if now_ns < if complete { pending.due_ns } else { pending.last_chance_ns } {
                 return;
             }
-            if let Some(pending) = self.pending.pop_front() {
+            if let Some(mut pending) = self.pending.pop_front() {
+                pending.surroundings.at_oom = self.oom_scenes.close(pending.id);
                 self.answer(&pending);
             }
         }
@@ -91,8 +93,10 @@ impl Explainer {
                 AnsweredDeath { death: &death, story: &story, victim, surroundings: &pending.surroundings };
             self.patterns.answered(super::scene(&self.header, &self.table, self.now_ns), &answered);
         }
-        let (because_of, act) = (story.finding.because_of, story.shared_act);
-        self.deaths.push(DeathRecord { death, victim: pending.id, because_of, act });
+        let because_of = story.finding.because_of.or(story.followed.map(|followed| followed.origin));
+        let confidence = if story.followed.is_some() { Confidence::Likely } else { story.finding.confidence };
+        let act = story.shared_act;
+        self.deaths.push(DeathRecord { death, victim: pending.id, because_of, confidence, act });
         if self.deaths.len() > Self::DEATHS {
             // Some at a time: moving the rest down for each would cost more than the answer itself.
             let gone = Self::DEATHS / 10;

@@ -11,6 +11,7 @@ use super::case::{Case, asks_to_stop};
 use super::causes::parent_death_signal::THREAD_EXIT;
 use super::causes::{self, Finding, tty_hangup};
 use super::doubt::Doubt;
+use super::followed::{Followed, followed};
 use super::history::SignalRun;
 use super::process::{Mark, ProcId, Process};
 use super::service::{self, Request, Service};
@@ -46,6 +47,8 @@ pub struct Story {
     pub act_at: Option<Mark>,
     /// The act that ended it and others, by its first event.
     pub shared_act: Option<u64>,
+    /// The death that an exit of its own followed.
+    pub followed: Option<Followed>,
     /// What was missed or could not be seen, and bears on it.
     pub gaps: Vec<String>,
     /// What the killer was doing, when it was systemd.
@@ -113,6 +116,14 @@ impl<'a> Teller<'a> {
                 short(victim)
             );
             story.step(case.ending.at, case.ending.at.id, text);
+        }
+        story.followed = followed(&case, &story.finding);
+        if let Some(followed) = story.followed
+            && let Some(origin) =
+                self.table.get(followed.origin).and_then(|origin| Case::new(self.table, origin))
+        {
+            story.cast.insert(followed.origin);
+            story.step(followed.end, followed.end.id, end(&origin, &causes::examine(&origin)));
         }
         let text = end(&case, &story.finding);
         story.step(case.ending.at, case.ending.at.id, text);
@@ -399,6 +410,7 @@ impl Story {
             cast: BTreeSet::from([victim]),
             act_at: None,
             shared_act: None,
+            followed: None,
             gaps: Vec::new(),
             service: None,
         }

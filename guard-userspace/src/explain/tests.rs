@@ -1,6 +1,7 @@
 //! The stories, told from streams of events.
 
 mod advice;
+mod followed;
 mod memory;
 mod own_doing;
 mod services;

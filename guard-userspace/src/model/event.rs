@@ -480,4 +480,15 @@ pub struct CgroupMemory {
     pub peak_bytes: Option<u64>,
     /// Processes in it that the OOM killer has ended so far.
     pub oom_kills: Option<u64>,
+    /// Those that hold most, the largest first; only where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub largest: Vec<TaskMemory>,
+}
+
+/// What a process holds of its cgroup's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskMemory {
+    pub tgid: u32,
+    pub comm: Comm,
+    pub rss_bytes: u64,
 }

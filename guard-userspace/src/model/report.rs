@@ -238,6 +238,19 @@ pub struct Oom {
     pub victim_rss_bytes: Option<u64>,
     /// The task that asked for memory when there was none. Not to blame.
     pub allocating_task: Option<ProcessRef>,
+    /// Who held most of the cgroup's memory when the victim was chosen, the largest first, the victim among them.
+    #[serde(default)]
+    pub largest_tasks: Vec<TaskMemory>,
+}
+
+/// A process, and what it held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskMemory {
+    pub pid: u32,
+    pub comm: String,
+    /// What a person calls it.
+    pub name: String,
+    pub rss_bytes: u64,
 }
 
 /// Whose memory ran out.
@@ -434,6 +447,14 @@ pub struct AlsoDied {
     pub comm: String,
     /// The death it followed from; `null` when both fell to one act, such as a group kill.
     pub because_of_death: Option<u64>,
+    /// How sure it is that the two belong together. Who exits by itself right after another died is `likely`.
+    #[serde(default = "certain")]
+    pub confidence: Confidence,
+}
+
+/// Reports from before it was said.
+fn certain() -> Confidence {
+    Confidence::Certain
 }
 
 /// A descendant that lived on.

@@ -21,6 +21,8 @@ pub enum Want {
     /// The figures of the memory cgroup a process sat in. Answered by `Fact::CgroupMemory`, once for the
     /// cgroup itself and once for the nearest ancestor that has a limit, if that is another.
     CgroupMemory(Cgroups),
+    /// The same with the largest tasks in it: the OOM killer has just chosen one of them.
+    CgroupTasks(Cgroups),
     /// Descendants of a dead process that may have outlived it: their parent and listening ports now.
     /// Answered by `Fact::Process` or `Fact::ProcessGone` for each.
     Survivors(Vec<u32>),

@@ -5,8 +5,8 @@ use crate::model::header::{Host, Tool};
 use crate::model::report::{
     Actor, Aftermath, AlsoDied, Ancestor, Cause, CgroupLimits, ChainStep, Collector, Confidence, Context,
     Death, ExitStatus, Kind, Mechanism, Memory, Oom, OomScope, OtherSignal, Pattern, PatternKind, ProcessRef,
-    Rates, Relation, Report, Role, RootCause, RuledOut, Sender, Survivor, TimelineEntry, TreeNode, Trend,
-    UnitScope, Victim, Watch, What,
+    Rates, Relation, Report, Role, RootCause, RuledOut, Sender, Survivor, TaskMemory, TimelineEntry,
+    TreeNode, Trend, UnitScope, Victim, Watch, What,
 };
 use crate::model::time::Timestamp;
 
@@ -190,7 +190,12 @@ fn hangup() -> Death {
             ..quiet_context()
         },
         aftermath: Aftermath {
-            also_died: vec![AlsoDied { pid: 4033, comm: "esbuild".to_owned(), because_of_death: Some(1) }],
+            also_died: vec![AlsoDied {
+                pid: 4033,
+                comm: "esbuild".to_owned(),
+                because_of_death: Some(1),
+                confidence: Confidence::Certain,
+            }],
             survivors: vec![Survivor {
                 pid: 4040,
                 comm: "tsserver".to_owned(),
@@ -286,6 +291,20 @@ fn memcg() -> Death {
                 usage_bytes: Some(536_866_816),
                 victim_rss_bytes: Some(482_344_960),
                 allocating_task: Some(process(6133, "esbuild")),
+                largest_tasks: vec![
+                    TaskMemory {
+                        pid: 6100,
+                        comm: "MainThread".to_owned(),
+                        name: "server.ts".to_owned(),
+                        rss_bytes: 482_344_960,
+                    },
+                    TaskMemory {
+                        pid: 6088,
+                        comm: "npm exec tsx sr".to_owned(),
+                        name: "npm exec tsx".to_owned(),
+                        rss_bytes: 31_457_280,
+                    },
+                ],
             }),
             ..cause(Kind::OomKill, Mechanism::Kernel, Confidence::Certain)
         },

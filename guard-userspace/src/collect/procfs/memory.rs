@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::host::kb_field;
+use super::tasks;
 use crate::model::event::{CgroupMemory, Cgroups, MachineMemory};
 
 /// The machine's memory now.
@@ -25,11 +26,19 @@ fn some_avg10(pressure: &str) -> Option<f64> {
     some.split_ascii_whitespace().find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
 }
 
+/// How much to read about a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupDetail {
+    Figures,
+    /// Also who holds most of what is limited.
+    Tasks,
+}
+
 /// The figures of a process's memory cgroup, and of the nearest cgroup above it that has a limit.
 ///
 /// Empty when the memory controller is off, or when all of them have been removed.
 #[must_use]
-pub fn cgroup_memory(cgroups: &Cgroups) -> Vec<CgroupMemory> {
+pub fn cgroup_memory(cgroups: &Cgroups, detail: CgroupDetail) -> Vec<CgroupMemory> {
     let Ok(mountinfo) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
     // A line for `memory` in /proc/PID/cgroup means that v1 has the controller; v2 cannot have it then.
     let (version, path) = match (&cgroups.memory, &cgroups.v2) {
@@ -37,7 +46,7 @@ pub fn cgroup_memory(cgroups: &Cgroups) -> Vec<CgroupMemory> {
         (None, Some(path)) => (Version::V2, path),
         (None, None) => return Vec::new(),
     };
-    mounts(&mountinfo, version).iter().find_map(|mount| mount.figures(path)).unwrap_or_default()
+    mounts(&mountinfo, version).iter().find_map(|mount| mount.figures(path, detail)).unwrap_or_default()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,13 +92,19 @@ fn unescape(text: &str) -> String {
 
 impl Mount {
     /// The cgroup itself and its nearest limited ancestor; `None` when this mount does not show the path.
-    fn figures(&self, path: &str) -> Option<Vec<CgroupMemory>> {
+    fn figures(&self, path: &str, detail: CgroupDetail) -> Option<Vec<CgroupMemory>> {
         self.directory(path)?;
         let mut found = Vec::new();
         found.extend(self.read(path));
         let limited_ancestor =
             ancestors(path).filter_map(|path| self.read(path)).find(|figures| figures.limit_bytes.is_some());
         found.extend(limited_ancestor);
+        // The nearest limit is nearly always the one that was hit.
+        let limited = found.iter_mut().find(|figures| figures.limit_bytes.is_some());
+        if let Some(limited) = limited.filter(|_| detail == CgroupDetail::Tasks) {
+            limited.largest =
+                self.directory(&limited.path).map(|dir| tasks::largest_in(&dir)).unwrap_or_default();
+        }
         Some(found)
     }
 
@@ -122,6 +137,7 @@ impl Mount {
             usage_bytes: Some(usage_bytes),
             peak_bytes: number(&directory.join(peak)),
             oom_kills: fs::read_to_string(directory.join(events)).ok().and_then(|text| oom_kills(&text)),
+            largest: Vec::new(),
         })
     }
 }
@@ -215,7 +231,7 @@ mod tests {
                 ("a/b/c/memory.peak", "8192\n"),
             ],
         );
-        let figures = mount.figures("/a/b/c").unwrap();
+        let figures = mount.figures("/a/b/c", CgroupDetail::Figures).unwrap();
         let [own, limited] = figures.as_slice() else { panic!("{figures:?}") };
         assert_eq!((own.path.as_str(), own.limit_bytes, own.usage_bytes), ("/a/b/c", None, Some(4096)));
         assert_eq!((own.peak_bytes, own.oom_kills), (Some(8192), None));
@@ -233,7 +249,7 @@ mod tests {
                 ("a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"),
             ],
         );
-        let figures = mount.figures("/a").unwrap();
+        let figures = mount.figures("/a", CgroupDetail::Figures).unwrap();
         assert_eq!(figures.len(), 1);
         assert_eq!((figures[0].limit_bytes, figures[0].oom_kills), (None, Some(5)));
     }
@@ -242,7 +258,7 @@ mod tests {
     fn a_removed_cgroup_leaves_its_ancestor() {
         let (_directory, mount) =
             tree(Version::V2, &[("a/memory.max", "4096\n"), ("a/memory.current", "1\n")]);
-        let figures = mount.figures("/a/gone").unwrap();
+        let figures = mount.figures("/a/gone", CgroupDetail::Figures).unwrap();
         assert_eq!(figures.iter().map(|figures| figures.path.as_str()).collect::<Vec<_>>(), ["/a"]);
     }
 

@@ -8,6 +8,7 @@ use crate::model::units::{counted, elapsed};
 
 use super::kept::{self, Kept};
 use super::{AnsweredDeath, Detector, Scene, label, list, pattern};
+use crate::explain::followed::Link;
 use crate::explain::process::{ProcId, Process};
 use crate::explain::table::Table;
 
@@ -50,12 +51,15 @@ struct Incident {
     labels: Vec<String>,
     members: BTreeSet<ProcId>,
     relation: Relation,
+    /// Of some, only order and time say that they belong to it.
+    likely: bool,
 }
 
 impl Detector for Collaterals {
     fn answered(&mut self, scene: Scene<'_>, answered: &AnsweredDeath<'_>) -> Option<Pattern> {
         let finding = &answered.story.finding;
-        let origin = match (finding.because_of, answered.story.killer) {
+        let lost = answered.story.followed.filter(|followed| followed.link == Link::Time);
+        let origin = match (finding.because_of.or(lost.map(|lost| lost.origin)), answered.story.killer) {
             (Some(origin), _) => Origin::Death(self.beginning(origin, answered.victim.id)),
             (None, Some(killer)) if killer != answered.victim.id => Origin::Sender(killer),
             _ => return None,
@@ -128,6 +132,7 @@ impl Incident {
             labels: Vec::new(),
             members: BTreeSet::new(),
             relation: Relation::default(),
+            likely: false,
         }
     }
 
@@ -139,6 +144,7 @@ impl Incident {
             table.get(origin).map(|origin| relation(table, origin, answered.victim)).unwrap_or_default();
         self.relation = if self.count == 0 { relation } else { common(self.relation, relation) };
         self.count += 1;
+        self.likely |= answered.story.followed.is_some();
         self.last_at = self.last_at.max(answered.death.died_at);
         if self.victims.len() < NAMED {
             let (pid, comm) = (answered.death.victim.pid, answered.death.victim.comm.clone());
@@ -155,7 +161,8 @@ impl Incident {
             Origin::Death(_) => {
                 let by = self.by.as_ref().filter(|by| **by != self.name);
                 let by = by.map_or_else(String::new, |by| format!("; the killer was {by}"));
-                format!("the end of {} took {many} along: {victims}{by}", self.label)
+                let took = if self.likely { "very likely took" } else { "took" };
+                format!("the end of {} {took} {many} along: {victims}{by}", self.label)
             }
             Origin::Sender(_) => {
                 format!("{} ended {many} within {span}: {victims}{}", self.label, words(self.relation))

@@ -20,7 +20,10 @@ use crate::model::report::{Actor, Death, Kind, Pattern, PatternKind, UnitScope};
 use crate::model::time::Timestamp;
 use crate::model::want::Want;
 
+use super::case::Case;
+use super::causes;
 use super::death::Surroundings;
+use super::followed::Link;
 use super::process::{ProcId, Process};
 use super::story::Story;
 use super::table::Table;
@@ -139,6 +142,9 @@ impl AnsweredDeath<'_> {
     /// It counts where deaths are counted by name: one that was selected; or one below it that nobody's act and nobody
     /// else's end explains, or that its tree lives on without. The rest only went along.
     fn counts(&self, table: &Table) -> bool {
+        if self.passed_on(table) {
+            return false;
+        }
         if self.victim.root {
             return true;
         }
@@ -149,6 +155,16 @@ impl AnsweredDeath<'_> {
         self.death.cause.kind != Kind::Exited
             && self.story.finding.because_of.is_none()
             && (self.death.killer.is_none() || tree_lives())
+    }
+
+    /// It only passed on the status of one that counts: nobody killed that one.
+    fn passed_on(&self, table: &Table) -> bool {
+        let followed = self.story.followed.filter(|followed| followed.link == Link::Status);
+        let origin = followed.and_then(|followed| Case::new(table, table.get(followed.origin)?));
+        origin.is_some_and(|origin| {
+            let finding = causes::examine(&origin);
+            finding.kind != Kind::Exited && finding.killer.is_none() && finding.because_of.is_none()
+        })
     }
 
     /// Whose act it was, and who started that one, up to who decided it.

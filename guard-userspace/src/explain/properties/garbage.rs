@@ -9,9 +9,11 @@ use crate::explain::invariants::explain_and_check;
 use crate::explain::scenario::Scenario;
 use crate::model::event::{
     Call, CgroupMemory, Current, Deliver, Disposition, Event, Exec, Exit, Fact, Fork, Limits, MachineMemory,
-    OomDetails, OomVictim, ProcessFacts, Signal, SignalMasks, SignalResult, Syscall, Taskstats, WaitStatus,
+    OomDetails, OomVictim, ProcessFacts, Signal, SignalMasks, SignalResult, Syscall, TaskMemory, Taskstats,
+    WaitStatus,
 };
 use crate::model::select::Selectors;
+use crate::model::text::Comm;
 
 /// Few, so that events meet; and some that are no pid.
 fn pid() -> impl Strategy<Value = u32> {
@@ -175,11 +177,22 @@ fn fact() -> impl Strategy<Value = Fact> {
             })
         },
     );
-    let memory = (text(), any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<u64>>()).prop_map(
-        |(path, limit_bytes, usage_bytes, oom_kills)| {
-            Fact::CgroupMemory(CgroupMemory { path, limit_bytes, usage_bytes, peak_bytes: None, oom_kills })
-        },
-    );
+    let largest = proptest::collection::vec((0..9_u32, any::<u64>()), 0..3).prop_map(|tasks| {
+        let task = |(tgid, rss_bytes)| TaskMemory { tgid, comm: Comm::from("node"), rss_bytes };
+        tasks.into_iter().map(task).collect()
+    });
+    let memory = (text(), any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<u64>>(), largest)
+        .prop_map(|(path, limit_bytes, usage_bytes, oom_kills, largest)| {
+            let peak_bytes = None;
+            Fact::CgroupMemory(CgroupMemory {
+                path,
+                limit_bytes,
+                usage_bytes,
+                peak_bytes,
+                oom_kills,
+                largest,
+            })
+        });
     prop_oneof![
         4 => fork,
         3 => exec,

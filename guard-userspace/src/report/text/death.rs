@@ -6,7 +6,7 @@ use super::super::escape;
 use super::page::Page;
 use crate::model::report::{
     Actor, AlsoDied, Ancestor, Cause, Confidence, Death, ExitStatus, Kind, Memory, Oom, OomScope,
-    OtherSignal, ProcessRef, Role, Survivor, UnitScope,
+    OtherSignal, ProcessRef, Role, Survivor, TaskMemory, UnitScope,
 };
 use crate::model::units;
 
@@ -209,6 +209,10 @@ fn memory(page: &mut Page, death: &Death) {
         page.field(label, &words);
         label = "";
     }
+    if let Some(words) = death.cause.oom.as_ref().and_then(largest_words) {
+        page.field(label, &words);
+        label = "";
+    }
     let daemon = death.killer.as_ref().is_some_and(|killer| killer.role == Role::OomDaemon);
     let global = death.cause.oom.as_ref().is_some_and(|oom| oom.scope != Some(OomScope::Memcg));
     if !daemon && !global {
@@ -226,7 +230,11 @@ fn memory(page: &mut Page, death: &Death) {
 
 /// The figures; whose memory ran out is in the summary.
 fn oom_words(oom: &Oom) -> Option<String> {
-    let whose = if oom.scope == Some(OomScope::Memcg) { "its cgroup had" } else { "there were" };
+    let whose = match (&oom.cgroup, oom.scope) {
+        (Some(cgroup), _) => format!("{cgroup} had"),
+        (None, Some(OomScope::Memcg)) => "its cgroup had".to_owned(),
+        (None, _) => "there were".to_owned(),
+    };
     let used = match (oom.usage_bytes, oom.limit_bytes) {
         (Some(usage), Some(limit)) => {
             Some(format!("{whose} {} of {} in use", units::bytes(usage), units::bytes(limit)))
@@ -238,6 +246,13 @@ fn oom_words(oom: &Oom) -> Option<String> {
     let held = oom.victim_rss_bytes.map(|rss| format!("the victim held {}", units::bytes(rss)));
     let parts: Vec<_> = used.into_iter().chain(held).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// Who held most: the first to ask about is not always the victim.
+fn largest_words(oom: &Oom) -> Option<String> {
+    let words =
+        |task: &TaskMemory| format!("{} (pid {}) {}", task.name, task.pid, units::bytes(task.rss_bytes));
+    (oom.largest_tasks.len() > 1).then(|| format!("largest in it: {}", listed(&oom.largest_tasks, words)))
 }
 
 fn machine_words(memory: &Memory) -> Option<String> {
@@ -301,10 +316,13 @@ fn certainty(page: &mut Page, death: &Death) {
 
 fn aftermath(page: &mut Page, death: &Death) {
     let mut label = "Afterwards";
-    let died = &death.aftermath.also_died;
-    if !died.is_empty() {
-        page.field(label, &format!("{} died with it", listed(died, also_died)));
-        label = "";
+    let (sure, likely): (Vec<&AlsoDied>, Vec<&AlsoDied>) =
+        death.aftermath.also_died.iter().partition(|died| died.confidence == Confidence::Certain);
+    for (died, how) in [(sure, "died with it"), (likely, "ended after it, likely because of it")] {
+        if !died.is_empty() {
+            page.field(label, &format!("{} {how}", listed(&died, |died| also_died(died))));
+            label = "";
+        }
     }
     for survivor in death.aftermath.survivors.iter().take(LISTED) {
         page.field(label, &survivor_words(survivor));
