@@ -8,6 +8,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct MemoryCgroup {
     dir: PathBuf,
+    /// The directory above it, where that was made for it.
+    above: Option<PathBuf>,
     /// Its path inside the hierarchy, as /proc/PID/cgroup shows it.
     pub path: String,
     pub limit_bytes: u64,
@@ -31,11 +33,30 @@ impl MemoryCgroup {
         Ok((Self::at(format!("/{unit}"), limit_bytes)?, unit))
     }
 
+    /// One that is named as docker names those of its containers; the container's id comes with it.
+    ///
+    /// # Errors
+    /// Like [`MemoryCgroup::new`]'s.
+    pub fn docker(limit_bytes: u64) -> Result<(Self, String), String> {
+        let id = format!("{:0<64}", format!("4f3c{:08x}", std::process::id()));
+        Ok((Self::at(format!("/docker/{id}"), limit_bytes)?, id))
+    }
+
     fn at(path: String, limit_bytes: u64) -> Result<Self, String> {
         let hierarchy = Hierarchy::find().ok_or("no cgroup hierarchy here has the memory controller")?;
         let dir = hierarchy.root().join(&path[1..]);
-        fs::create_dir(&dir).map_err(|error| format!("cannot make cgroup {}: {error}", dir.display()))?;
-        let cgroup = Self { dir, path, limit_bytes };
+        let make = |dir: &Path| {
+            fs::create_dir(dir).map_err(|error| format!("cannot make cgroup {}: {error}", dir.display()))
+        };
+        let above = dir.parent().filter(|above| !above.exists()).map(Path::to_owned);
+        if let Some(above) = &above {
+            make(above)?;
+            if matches!(hierarchy, Hierarchy::V2(_)) {
+                Hierarchy::enable_memory(above);
+            }
+        }
+        make(&dir)?;
+        let cgroup = Self { dir, above, path, limit_bytes };
         let (limit, swap, no_swap) = match hierarchy {
             Hierarchy::V1(_) => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit_bytes),
             Hierarchy::V2(_) => ("memory.max", "memory.swap.max", 0),
@@ -65,6 +86,9 @@ impl Drop for MemoryCgroup {
         // The kernel lets a dead member go a little after its parent has reaped it.
         for _ in 0..100 {
             if fs::remove_dir(&self.dir).is_ok() {
+                if let Some(above) = &self.above {
+                    let _ = fs::remove_dir(above);
+                }
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));

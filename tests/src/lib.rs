@@ -10,6 +10,7 @@ mod procs;
 mod sandbox;
 mod systemd;
 mod terminal;
+mod tsx;
 mod under_test;
 mod victim;
 mod vite;
@@ -23,6 +24,7 @@ pub use procs::{
 pub use sandbox::Sandbox;
 pub use systemd::{Manager, Systemd};
 pub use terminal::Terminal;
+pub use tsx::tsx_app;
 pub use under_test::{Outcome, Watch, ancestry, killtrace_path};
 pub use victim::{Truth, Victim, strike, striker_path, victim_path};
 pub use vite::Vite;

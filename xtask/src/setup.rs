@@ -23,7 +23,7 @@ struct Need {
 
 const NEEDS: [Need; 10] = [
     Need { program: "node", package: "nodejs", why: "runs Vite, the victim of the end-to-end tests" },
-    Need { program: "npm", package: "npm", why: "installs Vite and starts it, as people do" },
+    Need { program: "npm", package: "npm", why: "installs Vite and tsx and starts them, as people do" },
     Need { program: "pkill", package: "procps", why: "kills Vite by name" },
     Need { program: "fuser", package: "psmisc", why: "kills Vite by port" },
     Need { program: "tmux", package: "tmux", why: "gives Vite a terminal that can be closed" },
@@ -43,7 +43,8 @@ pub(crate) fn setup() -> Result<()> {
     install_programs()?;
     install_browser()?;
     check_node()?;
-    install_vite()
+    install_packages_of("vite-app", "Vite")?;
+    install_packages_of("tsx-app", "tsx")
 }
 
 fn install_programs() -> Result<()> {
@@ -146,12 +147,13 @@ fn major(version: &str) -> Option<u32> {
     version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-fn install_vite() -> Result<()> {
-    let app = root().join("tests/vite-app");
+/// Installs what a package of the tests depends on.
+fn install_packages_of(name: &str, what: &str) -> Result<()> {
+    let app = root().join("tests").join(name);
     if is_up_to_date(&app) {
         return Ok(());
     }
-    println!("Installing Vite with npm, as pinned in tests/vite-app/package-lock.json");
+    println!("Installing {what} with npm, as pinned in tests/{name}/package-lock.json");
     // Its packages' install scripts only look for what the lock file has pinned already.
     let mut npm = Command::new("npm");
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&app).stdin(Stdio::null());

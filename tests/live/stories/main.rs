@@ -1,0 +1,3 @@
+//! What happens to people, with the programs that it happens to: each file is a story of one of them.
+
+mod container;
