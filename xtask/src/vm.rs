@@ -107,19 +107,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let boots = options.boots()?;
     setup_vm(boots.iter().map(|boot| boot.run.kernel.arch))?;
     let mut programs = BTreeMap::new();
-    let mut images = BTreeMap::new();
-    for Boot { run, play, .. } in &boots {
+    for Boot { run, play, always } in &boots {
         let (arch, stories) = (run.kernel.arch, play.is_story() || options.stories);
         if let Entry::Vacant(place) = programs.entry((arch.name(), stories)) {
             place.insert(Programs::build(arch, stories)?);
         }
-        if let Entry::Vacant(place) = images.entry(run.kernel.name) {
-            place.insert(kernel::image(run.kernel)?);
+        // The others' kernels are fetched or built when it is certain that they are booted.
+        if *always {
+            kernel::image(run.kernel)?;
         }
     }
     let limit = options.within.map(|minutes| Duration::from_secs(60 * u64::from(minutes)));
     let queue = Mutex::new(Queue::new(&boots, limit));
     let queue = || -> MutexGuard<'_, Queue> { queue.lock().unwrap_or_else(PoisonError::into_inner) };
+    let fetching = Mutex::new(());
+    let image = |kernel| {
+        let _one_at_a_time = fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        kernel::image(kernel)
+    };
     let work = || -> Result<Vec<(usize, Row)>> {
         let mut done = Vec::new();
         loop {
@@ -136,7 +141,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let programs = &programs[&(boot.run.kernel.arch.name(), boot.play.is_story() || options.stories)];
             let command = options.sh.as_deref().unwrap_or_default();
             let job = Job { boot, cases: &options.case, keep: options.keep.is_some(), command };
-            let row = play(&images[boot.run.kernel.name], programs, &job, options.keep.as_deref())?;
+            let row = play(&image(boot.run.kernel)?, programs, &job, options.keep.as_deref())?;
             queue().learn(boot.play, row.took);
             done.push((place, row));
         }
