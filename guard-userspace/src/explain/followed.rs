@@ -66,7 +66,10 @@ fn lost(case: &Case<'_>) -> Option<Followed> {
     let cases = table.iter().filter(near).filter_map(|other| Case::new(table, other));
     cases
         .filter(|other| other.death_signal().is_some() && before(other, case, LOST_NS))
-        .filter(|other| other.current().is_none_or(|by| !rules(table, by, victim)))
+        // Whoever asked for memory when the OOM killer struck did nothing.
+        .filter(|other| {
+            other.victim.history.oom.is_some() || other.current().is_none_or(|by| !rules(table, by, victim))
+        })
         .max_by_key(|other| (closeness(other.victim, victim), other.ending.at.t_ns))
         .map(|other| Followed { origin: other.victim.id, link: Link::Time, end: other.ending.at })
 }

@@ -45,10 +45,10 @@ fn a_wrapper_passes_on_what_its_child_died_of() {
     assert_cause(server, Kind::Exited, Mechanism::None, Confidence::Certain);
     assert_eq!((&server.killer, &server.root_cause), (&None, &None));
     let steps: Vec<_> = server.chain.iter().map(|step| step.text.as_str()).collect();
-    assert_eq!(steps, ["vite (112) was killed by SIGKILL", "server (110) exited with code 137"]);
+    assert_eq!(steps, ["vite (112) was killed by SIGKILL", "server.mjs (110) exited with code 137"]);
     let pool = &of(&report, 100).summary;
     assert!(
-        pool.contains("with code 1, 208 ms after vite (pid 112) had died of SIGKILL"),
+        pool.contains("with code 1, 210 ms after vite (pid 112) had died of SIGKILL"),
         "not its status: {pool}"
     );
     let after: Vec<_> =
@@ -68,7 +68,7 @@ fn sessions_that_lost_their_server_likely_followed_it() {
     let report = scenario.watch(100);
     assert_eq!(
         of(&report, 120).summary,
-        "session (pid 120) exited by itself with code 1, 6 ms after server (pid 110) had died of SIGABRT. That is the \
+        "session (pid 120) exited by itself with code 1, 6 ms after server.mjs (pid 110) had died of SIGABRT. That is the \
          likely reason."
     );
     assert_eq!(of(&report, 123).summary, "session (pid 123) exited by itself with code 0.");
@@ -76,7 +76,7 @@ fn sessions_that_lost_their_server_likely_followed_it() {
     assert_eq!((pattern.kind, pattern.count), (PatternKind::Collateral, 3));
     assert_eq!(
         pattern.text,
-        "the end of server (pid 110) very likely took 3 processes along: session (pid 120), session (pid 121) and session \
+        "the end of server.mjs (pid 110) very likely took 3 processes along: session (pid 120), session (pid 121) and session \
          (pid 122)"
     );
 }
