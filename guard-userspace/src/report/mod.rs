@@ -1,8 +1,12 @@
 //! From answers to bytes; one file per format. Computes nothing.
 
 pub mod escape;
+pub mod html;
 pub mod json;
+mod lives;
+mod secrets;
 pub mod text;
+mod words;
 
 #[cfg(test)]
 pub(crate) mod sample;
@@ -32,7 +36,7 @@ pub trait Report: Debug + Sync {
 }
 
 /// Every format. `--format`, its help and shell completion come from here; the first is the default.
-pub const REPORTS: &[&dyn Report] = &[&text::Text, &json::Json];
+pub const REPORTS: &[&dyn Report] = &[&text::Text, &json::Json, &html::Page];
 
 /// How to write a report.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,8 +75,13 @@ pub fn by_name(name: &str) -> Option<&'static dyn Report> {
 /// The format that a file's name asks for.
 #[must_use]
 pub fn by_extension(path: &Path) -> Option<&'static dyn Report> {
-    let extension = path.extension()?.to_str()?;
-    REPORTS.iter().copied().find(|format| format.extensions().contains(&extension))
+    let name = path.file_name()?.to_str()?;
+    let endings = REPORTS
+        .iter()
+        .flat_map(|&format| format.extensions().iter().map(move |end| (end.len(), *end, format)));
+    let asked = endings.filter(|(_, end, _)| name.strip_suffix(end).is_some_and(|stem| stem.ends_with('.')));
+    // The longest that fits.
+    asked.max_by_key(|(length, ..)| *length).map(|(.., format)| format)
 }
 
 #[cfg(test)]
@@ -88,6 +97,25 @@ mod tests {
                 let written = String::from_utf8(out).unwrap();
                 assert!(written.ends_with('\n'), "{}", format.name());
                 assert!(!written.ends_with("\n\n"), "{}", format.name());
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_names_are_inert_in_every_format_for_people() {
+        let report =
+            sample::with_texts(&sample::report(), &mut || sample::HOSTILE.concat() + &"A".repeat(4096));
+        for format in REPORTS.iter().filter(|format| format.name() != "json") {
+            let mut out = Vec::new();
+            format.write(&report, &Options::default(), &mut out).unwrap();
+            let written = String::from_utf8(out).unwrap();
+            assert!(written.chars().all(|c| c == '\n' || !c.is_control()), "{}", format.name());
+            for c in ['\u{202e}', '\u{2066}', '\u{200b}', '\u{2028}'] {
+                assert!(!written.contains(c), "{}: {c:?}", format.name());
+            }
+            for markup in ["<img", "<svg onload", "--!>", "<script>document"] {
+                let text = ["text", "perfetto"].contains(&format.name());
+                assert!(text || !written.contains(markup), "{}: {markup}", format.name());
             }
         }
     }
@@ -109,6 +137,9 @@ mod tests {
         let chosen = |path: &str| by_extension(Path::new(path)).map(Report::name);
         assert_eq!(chosen("/tmp/a.json"), Some("json"));
         assert_eq!(chosen("why.txt"), Some("text"));
+        assert_eq!(chosen("a.html"), Some("html"));
+        assert_eq!(chosen("perfetto.json"), Some("json"));
+        assert_eq!(chosen("json"), None);
         assert_eq!(chosen("report"), None);
         assert_eq!(chosen("report.doc"), None);
     }

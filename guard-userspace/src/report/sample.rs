@@ -10,6 +10,17 @@ use crate::model::report::{
 };
 use crate::model::time::Timestamp;
 
+/// What somebody may call a process to make a report do something.
+pub(crate) const HOSTILE: [&str; 7] = [
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
+    "'\"><svg onload=document.title='owned'>]]>-->--!></title></style></textarea>",
+    "javascript:alert(1) [x](javascript:alert(1)) `code` | cell | **bold** %0A::error::forged",
+    "\n::error title=forged::forged\r\n# heading\n\n- list ##[error]forged",
+    "\x1b[2J\x1b]0;owned\x07\u{9b}31m\0",
+    "abc\u{202e}gpj.exe\u{2066}\u{200b}\u{2028}\u{feff}",
+    "\\u003cscript> ${x} {{x}} &lt;script&gt; &#60;script&#62;",
+];
+
 /// 2026-02-18 03:12:43 UTC
 const AT: i64 = 1_771_384_363_000_000_000;
 const BOOTTIME_NS: u64 = 91_823_712_399;
@@ -563,4 +574,31 @@ pub(crate) fn every_variant() -> Report {
         report.timeline.push(entry(id, what));
     }
     report
+}
+
+/// The report with every text that somebody may choose replaced, whatever its field.
+pub(crate) fn with_texts(report: &Report, text: &mut impl FnMut() -> String) -> Report {
+    let mut value = serde_json::to_value(report).expect("a report is JSON");
+    replace_texts(&mut value, text);
+    serde_json::from_value(value).expect("fixed words and times are left alone")
+}
+
+fn replace_texts(value: &mut serde_json::Value, with: &mut impl FnMut() -> String) {
+    use serde_json::Value;
+    // Fixed words and times, which are no one's to choose.
+    const FIXED: [&str; 9] =
+        ["kind", "mechanism", "confidence", "role", "scope", "unit_scope", "cause", "result", "trend"];
+    match value {
+        Value::String(text) => *text = with(),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace_texts(item, with)),
+        Value::Object(map) => {
+            for (key, item) in map.iter_mut() {
+                let typed = ["via", "t"].contains(&key.as_str()) || key.ends_with("_at");
+                if !item.is_string() || !(typed || FIXED.contains(&key.as_str())) {
+                    replace_texts(item, with);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

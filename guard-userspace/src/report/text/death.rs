@@ -37,7 +37,7 @@ pub(super) fn lay_out(page: &mut Page, death: &Death, lead: &str) {
     page.set_indent(0);
 }
 
-fn when(death: &Death) -> String {
+pub(in crate::report) fn when(death: &Death) -> String {
     let mut text = format!("{} UTC", units::moment(death.died_at));
     if let Some(ms) = death.uptime_ms {
         let lived = match ms {
@@ -89,7 +89,7 @@ fn victim(page: &mut Page, death: &Death) {
     }
 }
 
-fn user(name: Option<&str>, uid: Option<u32>) -> Option<String> {
+pub(in crate::report) fn user(name: Option<&str>, uid: Option<u32>) -> Option<String> {
     match (name, uid) {
         (Some(name), _) => Some(format!("user {name}")),
         (None, Some(uid)) => Some(format!("uid {uid}")),
@@ -97,7 +97,7 @@ fn user(name: Option<&str>, uid: Option<u32>) -> Option<String> {
     }
 }
 
-fn unit(name: &str, scope: Option<UnitScope>) -> String {
+pub(in crate::report) fn unit(name: &str, scope: Option<UnitScope>) -> String {
     match scope {
         Some(UnitScope::User) => format!("user unit {name}"),
         Some(UnitScope::System) | None => name.to_owned(),
@@ -140,7 +140,7 @@ fn killer(page: &mut Page, death: &Death) {
     }
 }
 
-fn introduction(actor: &Actor) -> String {
+pub(in crate::report) fn introduction(actor: &Actor) -> String {
     let mut about = vec![format!("pid {}", actor.pid)];
     about.extend(role(actor.role).map(str::to_owned));
     about.extend(actor.unit.as_deref().map(|name| unit(name, actor.unit_scope)));
@@ -160,7 +160,7 @@ fn actor(page: &mut Page, label: &str, actor: &Actor, action: &str) {
     }
     let shown = if actor.ancestry.len() <= ANCESTORS + 1 { actor.ancestry.len() } else { ANCESTORS };
     for ancestor in &actor.ancestry[..shown] {
-        page.columned("", "started by ", &ancestor_line(ancestor));
+        page.columned("", "started by ", &ancestor_line(ancestor, ANCESTOR_LINE));
     }
     if let Some(last) = actor.ancestry.last().filter(|_| shown < actor.ancestry.len()) {
         let more = actor.ancestry.len() - shown;
@@ -168,16 +168,16 @@ fn actor(page: &mut Page, label: &str, actor: &Actor, action: &str) {
     }
 }
 
-fn ancestor_line(ancestor: &Ancestor) -> String {
+pub(in crate::report) fn ancestor_line(ancestor: &Ancestor, limit: usize) -> String {
     let who = format!("{} (pid {})", ancestor.name, ancestor.pid);
-    match command(ancestor.cmdline.as_deref(), &ancestor.name, ANCESTOR_LINE) {
+    match command(ancestor.cmdline.as_deref(), &ancestor.name, limit) {
         Some(line) => format!("{who}: {line}"),
         None => who,
     }
 }
 
 /// The command line, unless it says no more than the name.
-fn command(cmdline: Option<&[String]>, name: &str, limit: usize) -> Option<String> {
+pub(in crate::report) fn command(cmdline: Option<&[String]>, name: &str, limit: usize) -> Option<String> {
     let line = escape::command_line(cmdline?, limit);
     (!line.is_empty() && line != name).then_some(line)
 }
@@ -229,7 +229,7 @@ fn memory(page: &mut Page, death: &Death) {
 }
 
 /// The figures; whose memory ran out is in the summary.
-fn oom_words(oom: &Oom) -> Option<String> {
+pub(in crate::report) fn oom_words(oom: &Oom) -> Option<String> {
     let whose = match (&oom.cgroup, oom.scope) {
         (Some(cgroup), _) => format!("{cgroup} had"),
         (None, Some(OomScope::Memcg)) => "its cgroup had".to_owned(),
@@ -249,13 +249,13 @@ fn oom_words(oom: &Oom) -> Option<String> {
 }
 
 /// Who held most: the first to ask about is not always the victim.
-fn largest_words(oom: &Oom) -> Option<String> {
+pub(in crate::report) fn largest_words(oom: &Oom) -> Option<String> {
     let words =
         |task: &TaskMemory| format!("{} (pid {}) {}", task.name, task.pid, units::bytes(task.rss_bytes));
     (oom.largest_tasks.len() > 1).then(|| format!("largest in it: {}", listed(&oom.largest_tasks, words)))
 }
 
-fn machine_words(memory: &Memory) -> Option<String> {
+pub(in crate::report) fn machine_words(memory: &Memory) -> Option<String> {
     let mut parts = Vec::new();
     if let Some(available) = memory.available_bytes {
         parts.push(format!("{} available", units::bytes(available)));
@@ -341,7 +341,7 @@ fn also_died(died: &AlsoDied) -> String {
     format!("{} (pid {})", died.comm, died.pid)
 }
 
-fn survivor_words(survivor: &Survivor) -> String {
+pub(in crate::report) fn survivor_words(survivor: &Survivor) -> String {
     let name = if survivor.name.is_empty() { &survivor.comm } else { &survivor.name };
     let mut text = format!("{name} (pid {}) lives on", survivor.pid);
     if let Some(parent) = survivor.reparented_to {
