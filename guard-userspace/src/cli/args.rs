@@ -110,7 +110,7 @@ pub struct SelectArgs {
 pub struct OutputArgs {
     /// Save the report here, at every death and at the end; `-` is stdout
     ///
-    /// The file's name chooses the format (.html, .txt, .json), JSON if it says nothing.
+    /// The file's name chooses the format (.html, .md, .txt, .json), JSON if it says nothing.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -180,6 +180,7 @@ pub struct RunArgs {
 #[command(after_help = "Examples:
   killtrace report report.json
   killtrace report report.json -o report.html
+  killtrace report report.json --format markdown >> \"$GITHUB_STEP_SUMMARY\"
   killtrace report events.jsonl --format json -o report.json")]
 pub struct ReportArgs {
     /// A report (`-o`) or a recording (`--events`); `-` is stdin

@@ -213,6 +213,8 @@ impl Output {
         if self.saving.is_some() {
             self.saved().await;
         }
+        // stdout is the report's, the deaths' or the command's; runners read standard error as well.
+        let _ = Stream::Stderr.write(annotations(self.format, report).as_bytes());
         let stream = match &self.target {
             None => {
                 self.closing(report);
@@ -295,6 +297,12 @@ impl Output {
             note(&failure.help("what it should have got follows on standard error").to_string());
         }
     }
+}
+
+/// What a GitHub workflow shows where it is seen; nothing outside of one.
+pub(crate) fn annotations(format: &dyn Report, report: &model::Report) -> String {
+    let on_github = std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| !set.is_empty() && set != "false");
+    if on_github { format.annotations(report) } else { String::new() }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! `killtrace report`
 
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::args::ReportArgs;
 use super::failure::{Failure, exit};
-use super::output::style;
+use super::output::{annotations, style};
 use super::safe_file::SafeFile;
 use crate::recording;
 use crate::report::{self, Options};
@@ -26,11 +28,20 @@ pub fn run(args: &ReportArgs) -> Result<u8, Failure> {
     // Before the work of a long replay, not after it.
     let file = output.map(SafeFile::check).transpose()?;
     let report = recording::load(&args.file)?.into_report();
+    let stdout = io::stdout();
+    let annotations = annotations(format, &report);
     if let Some(file) = file {
         file.write(|out| format.write(&report, &Options::default(), out))?;
+        // Whoever closed it does not want them.
+        let _ = stdout.lock().write_all(annotations.as_bytes());
         return Ok(0);
     }
-    let stdout = io::stdout();
+    // No runner reads a file, such as $GITHUB_STEP_SUMMARY; it reads standard error as well.
+    let _ = if is_file(&stdout) {
+        io::stderr().write_all(annotations.as_bytes())
+    } else {
+        stdout.lock().write_all(annotations.as_bytes())
+    };
     let options = Options { style: style(stdout.is_terminal()) };
     let mut out = BufWriter::new(stdout.lock());
     match format.write(&report, &options, &mut out).and_then(|()| out.flush()) {
@@ -47,4 +58,9 @@ pub fn run(args: &ReportArgs) -> Result<u8, Failure> {
         }
         Ok(()) => Ok(0),
     }
+}
+
+fn is_file(stream: &io::Stdout) -> bool {
+    let file = stream.as_fd().try_clone_to_owned().map(File::from);
+    file.and_then(|file| file.metadata()).is_ok_and(|metadata| metadata.is_file())
 }

@@ -4,6 +4,7 @@ pub mod escape;
 pub mod html;
 pub mod json;
 mod lives;
+pub mod markdown;
 mod secrets;
 pub mod text;
 mod words;
@@ -33,10 +34,15 @@ pub trait Report: Debug + Sync {
     /// # Errors
     /// When `out` cannot be written to.
     fn write(&self, report: &model::Report, options: &Options, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Lines for the log of a CI job, which its runner shows where they are seen; for most formats, none.
+    fn annotations(&self, _report: &model::Report) -> String {
+        String::new()
+    }
 }
 
 /// Every format. `--format`, its help and shell completion come from here; the first is the default.
-pub const REPORTS: &[&dyn Report] = &[&text::Text, &json::Json, &html::Page];
+pub const REPORTS: &[&dyn Report] = &[&text::Text, &json::Json, &html::Page, &markdown::Markdown];
 
 /// How to write a report.
 #[derive(Clone, Copy, Debug, Default)]
@@ -138,6 +144,7 @@ mod tests {
         assert_eq!(chosen("/tmp/a.json"), Some("json"));
         assert_eq!(chosen("why.txt"), Some("text"));
         assert_eq!(chosen("a.html"), Some("html"));
+        assert_eq!(chosen("a.b.md"), Some("markdown"));
         assert_eq!(chosen("perfetto.json"), Some("json"));
         assert_eq!(chosen("json"), None);
         assert_eq!(chosen("report"), None);
