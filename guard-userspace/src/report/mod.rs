@@ -5,6 +5,7 @@ pub mod html;
 pub mod json;
 mod lives;
 pub mod markdown;
+pub mod perfetto;
 mod secrets;
 pub mod text;
 mod words;
@@ -42,7 +43,8 @@ pub trait Report: Debug + Sync {
 }
 
 /// Every format. `--format`, its help and shell completion come from here; the first is the default.
-pub const REPORTS: &[&dyn Report] = &[&text::Text, &json::Json, &html::Page, &markdown::Markdown];
+pub const REPORTS: &[&dyn Report] =
+    &[&text::Text, &json::Json, &html::Page, &markdown::Markdown, &perfetto::Perfetto];
 
 /// How to write a report.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,7 +88,7 @@ pub fn by_extension(path: &Path) -> Option<&'static dyn Report> {
         .iter()
         .flat_map(|&format| format.extensions().iter().map(move |end| (end.len(), *end, format)));
     let asked = endings.filter(|(_, end, _)| name.strip_suffix(end).is_some_and(|stem| stem.ends_with('.')));
-    // The longest that fits.
+    // The longest: a trace ends in `.perfetto.json`, which is not JSON of the report.
     asked.max_by_key(|(length, ..)| *length).map(|(.., format)| format)
 }
 
@@ -145,6 +147,7 @@ mod tests {
         assert_eq!(chosen("why.txt"), Some("text"));
         assert_eq!(chosen("a.html"), Some("html"));
         assert_eq!(chosen("a.b.md"), Some("markdown"));
+        assert_eq!(chosen("a.perfetto.json"), Some("perfetto"));
         assert_eq!(chosen("perfetto.json"), Some("json"));
         assert_eq!(chosen("json"), None);
         assert_eq!(chosen("report"), None);
