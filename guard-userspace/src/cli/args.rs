@@ -110,7 +110,7 @@ pub struct SelectArgs {
 pub struct OutputArgs {
     /// Save the report here, at every death and at the end; `-` is stdout
     ///
-    /// The file's name chooses the format (.html, .md, .perfetto.json, .txt, .json), JSON if it says nothing.
+    /// Its name chooses the format: .html, .md, .perfetto.json, .txt; JSON if it says nothing.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
