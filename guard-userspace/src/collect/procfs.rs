@@ -193,6 +193,8 @@ impl Procfs {
             facts.rss_bytes = status.rss_bytes;
             facts.peak_rss_bytes = status.peak_rss_bytes;
             facts.cwd = link(directory, "cwd");
+            let environ = self.read(directory, "environ").ok();
+            facts.node_options = environ.and_then(parse::node_heap_options);
             facts.oom_score_adj = self
                 .read(directory, "oom_score_adj")
                 .ok()

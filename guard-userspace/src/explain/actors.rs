@@ -7,6 +7,7 @@ use super::package_script;
 use super::process::{ProcId, Process};
 use super::programs::{HELPERS, PROGRAMS, SHELLS};
 use super::table::Table;
+use super::test_file::test_file;
 
 /// What a process does, as far as it matters to who decided something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +126,9 @@ pub fn role(table: &Table, actor: &Process, victim: &Process) -> Role {
     }
     if actor.tgid == 1 {
         return Role::Init;
+    }
+    if test_file(actor).is_some() {
+        return Role::TestRunner;
     }
     if package_script(actor).is_some() {
         return Role::PackageScript;

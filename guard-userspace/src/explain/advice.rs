@@ -120,12 +120,15 @@ fn heap_full(victim: &Process, cgroup: Option<(&str, u64)>) -> String {
             bytes(limit)
         ),
         (heap, cgroup) => {
-            let now = heap.map_or_else(String::new, |heap| format!(" (now {})", heap / MIB));
+            let option = match heap {
+                Some(heap) => format!("a larger --max-old-space-size (now {})", heap / MIB),
+                None => "a --max-old-space-size".to_owned(),
+            };
             let room = cgroup.map_or_else(String::new, |(_, limit)| {
                 format!("; its cgroup has room up to {}", bytes(limit))
             });
             format!(
-                "If {name} needs that much, give it --max-old-space-size{now}, also by NODE_OPTIONS{room}. \
+                "If {name} needs that much, give it {option}, also by NODE_OPTIONS{room}. \
                  --heapsnapshot-near-heap-limit=1 shows what fills it."
             )
         }

@@ -17,7 +17,7 @@ const LEAST_BY_DEFAULT: u64 = 256 * MIB;
 /// The heap of a process that runs on V8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heap {
-    /// By its command line.
+    /// By its command line, else by NODE_OPTIONS.
     pub limit_bytes: Option<u64>,
     /// What the process held in memory: the heap and everything else.
     pub held_bytes: Option<u64>,
@@ -30,7 +30,8 @@ impl Heap {
         let exe = process.image.exe.as_deref()?;
         let program = exe.rsplit('/').next().unwrap_or(exe);
         PROGRAMS.contains(&program).then(|| Self {
-            limit_bytes: limit(exe, process.image.cmdline.as_deref().unwrap_or_default()),
+            limit_bytes: limit(exe, process.image.cmdline.as_deref().unwrap_or_default())
+                .or_else(|| process.image.node_options.as_deref().and_then(limit_by_environment)),
             held_bytes: process.rss_bytes.max(process.peak_rss_bytes),
         })
     }
@@ -43,12 +44,12 @@ impl Heap {
         self.held_bytes.is_some_and(|held| held >= least)
     }
 
-    /// ` It held 101 MiB; its heap may have 64 MiB (--max-old-space-size).`
+    /// ` It held 101 MiB in all; the limit of its heap was 64 MiB (--max-old-space-size).`
     #[must_use]
     pub fn figures(&self) -> String {
         match (self.held_bytes, self.limit_bytes) {
             (Some(held), Some(limit)) => format!(
-                " It held {}; its heap may have {} (--max-old-space-size).",
+                " It held {} in all; the limit of its heap was {} (--max-old-space-size).",
                 bytes(held),
                 bytes(limit)
             ),
@@ -63,14 +64,20 @@ fn limit(exe: &str, cmdline: &[String]) -> Option<u64> {
     let script = select::script(Some(exe), cmdline);
     let is_script = |arg: &String| script.is_some_and(|script| arg.rsplit('/').next() == Some(script));
     let options = cmdline.iter().skip(1).take_while(|arg| !is_script(arg));
-    let value = |option: &String| {
-        let option = option.strip_prefix("--js-flags=").unwrap_or(option).trim_start_matches('-');
-        let (name, value) = option.split_once('=')?;
-        let known =
-            matches!(name, "max-old-space-size" | "max_old_space_size" | "max-heap-size" | "max_heap_size");
-        value.parse::<u64>().ok().filter(|_| known)
-    };
-    options.filter_map(value).last().map(|mib| mib.saturating_mul(MIB))
+    options.filter_map(|option| mib(option)).last().map(|mib| mib.saturating_mul(MIB))
+}
+
+/// The command line overrides the variable (node(1), NODE_OPTIONS).
+fn limit_by_environment(node_options: &str) -> Option<u64> {
+    node_options.split_whitespace().filter_map(mib).next_back().map(|mib| mib.saturating_mul(MIB))
+}
+
+fn mib(option: &str) -> Option<u64> {
+    let option = option.strip_prefix("--js-flags=").unwrap_or(option).trim_start_matches('-');
+    let (name, value) = option.split_once('=')?;
+    let known =
+        matches!(name, "max-old-space-size" | "max_old_space_size" | "max-heap-size" | "max_heap_size");
+    value.parse::<u64>().ok().filter(|_| known)
 }
 
 #[cfg(test)]
@@ -93,6 +100,8 @@ mod tests {
         assert_eq!(limit_of(&["node", "/app/leak.js", "--max-old-space-size=64"]), None);
         assert_eq!(limit_of(&["node", "--max-old-space-size=much", "a.js"]), None);
         assert_eq!(limit_of(&["node"]), None);
+        assert_eq!(limit_by_environment("--trace-gc --max-old-space-size=64"), Some(64 * MIB));
+        assert_eq!(limit_by_environment("--trace-gc"), None);
     }
 
     #[test]
@@ -107,7 +116,7 @@ mod tests {
         assert!(!heap(Some(64), None).looks_full(), "not known");
         assert_eq!(
             heap(Some(64), Some(101)).figures(),
-            " It held 101 MiB; its heap may have 64 MiB (--max-old-space-size)."
+            " It held 101 MiB in all; the limit of its heap was 64 MiB (--max-old-space-size)."
         );
     }
 }

@@ -32,6 +32,7 @@ mod service;
 mod settle;
 pub mod story;
 pub mod table;
+mod test_file;
 #[cfg(test)]
 mod tests;
 pub mod timeline;

@@ -28,6 +28,8 @@ pub struct Image {
     pub exe: Option<Rc<str>>,
     pub cmdline: Option<Rc<[String]>>,
     pub cwd: Option<Rc<str>>,
+    /// The variable NODE_OPTIONS.
+    pub node_options: Option<Rc<str>>,
     pub uid: Option<u32>,
     pub cgroups: Option<Rc<Cgroups>>,
     pub oom_score_adj: Option<i32>,
@@ -40,10 +42,11 @@ pub struct Image {
 impl Image {
     /// Takes over from a parent what nothing else has told.
     pub(super) fn inherit(&mut self, parent: Image) {
-        let Image { exe, cmdline, cwd, uid, cgroups, oom_score_adj, pgid, sid, tty } = parent;
+        let Image { exe, cmdline, cwd, node_options, uid, cgroups, oom_score_adj, pgid, sid, tty } = parent;
         self.exe = self.exe.take().or(exe);
         self.cmdline = self.cmdline.take().or(cmdline);
         self.cwd = self.cwd.take().or(cwd);
+        self.node_options = self.node_options.take().or(node_options);
         self.uid = self.uid.or(uid);
         self.cgroups = self.cgroups.take().or(cgroups);
         self.oom_score_adj = self.oom_score_adj.or(oom_score_adj);
@@ -322,6 +325,10 @@ impl Process {
         }
         if let Some(cgroups) = &facts.cgroups {
             image.cgroups = Some(Rc::new(cgroups.clone()));
+        }
+        // Read together with the working directory: it may have been unset since.
+        if facts.cwd.is_some() {
+            image.node_options = facts.node_options.as_deref().map(Rc::from);
         }
         image.uid = facts.uid.or(image.uid);
         image.oom_score_adj = facts.oom_score_adj.or(image.oom_score_adj);

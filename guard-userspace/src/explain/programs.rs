@@ -19,9 +19,10 @@ pub(super) const PROGRAMS: &[(Role, &[&str])] = &[
     (
         Role::ContainerRuntime,
         &[
-            "dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "runc", "crun", "youki", "conmon",
-            "conmonrs", "podman", "crio", "kubelet", "cri-dockerd", "buildkitd", "lxc-start", "lxd", "incusd",
-            "systemd-nspawn",
+            "dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v1", "containerd-shim-runc-v2", "runc",
+            "docker-runc", "crun", "youki", "runsc", "kata-runtime", "conmon", "conmonrs", "podman", "nerdctl", "crio",
+            "kubelet", "cri-dockerd", "buildkitd", "lxc-start", "lxc-execute", "lxc-stop", "lxc-attach", "lxc-monitord",
+            "lxd", "incusd", "systemd-nspawn", "systemd-machined",
         ],
     ),
     (Role::Init, &["init", "tini", "dumb-init", "docker-init", "catatonit", "s6-svscan"]),

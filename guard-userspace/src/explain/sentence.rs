@@ -12,12 +12,17 @@ use super::heap::{HEAP_LIMIT, Heap};
 use super::process::Process;
 use super::story::Story;
 use super::table::Table;
+use super::test_file::test_file;
 use super::words;
 
 /// The answer in one sentence.
 #[must_use]
 pub fn sentence(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> String {
-    let sentence = format!("{}{}", cause(table, case, story, oom), asked_for(table, story));
+    let mut sentence = format!("{}{}", cause(table, case, story, oom), asked_for(table, story));
+    // Workers of a test runner all have one name.
+    if let Some(file) = test_file(case.victim).filter(|file| !is_script(case.victim, file)) {
+        sentence.push_str(&format!(" It had been started for {file}."));
+    }
     match case.dumped_for() {
         Some(_) => format!("{sentence} A SIGKILL while it dumped core gave it the status of SIGKILL."),
         None => sentence,
@@ -298,6 +303,11 @@ fn after(case: &Case<'_>, followed: Followed) -> Option<String> {
             signo.map_or_else(String::new, |signo| format!(" of {signo}"))
         ),
     })
+}
+
+/// It is the script that the process runs and is named for.
+fn is_script(process: &Process, file: &str) -> bool {
+    file.rsplit('/').next().is_some_and(|name| name.starts_with(&process.name()))
 }
 
 fn exited(victim: &str, case: &Case<'_>, story: &Story) -> String {

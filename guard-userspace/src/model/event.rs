@@ -393,6 +393,9 @@ pub struct ProcessFacts {
     pub cmdline: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
+    /// Of the variable that Node takes options from, those that limit its heap. The rest is nobody's business.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_options: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// The user's name, resolved by the collector.

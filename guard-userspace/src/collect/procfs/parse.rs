@@ -190,6 +190,18 @@ pub(super) fn device(encoded: u32) -> (u32, u32) {
     ((encoded >> 8) & 0xfff, (encoded & 0xff) | ((encoded >> 12) & 0xf_ff00))
 }
 
+/// What NODE_OPTIONS in /proc/PID/environ says of V8's heap; of all else nothing is kept.
+pub(super) fn node_heap_options(environ: &[u8]) -> Option<String> {
+    let value = environ.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(b"NODE_OPTIONS="))?;
+    let value = String::from_utf8_lossy(value);
+    let of_heap = |word: &&str| {
+        let name = word.trim_start_matches('-').split('=').next().unwrap_or_default().replace('_', "-");
+        matches!(name.as_str(), "max-old-space-size" | "max-heap-size")
+    };
+    let words: Vec<&str> = value.split_whitespace().filter(of_heap).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,5 +309,13 @@ mod tests {
             let parsed = stat(&line);
             proptest::prop_assert_eq!(parsed.map(|stat| (stat.comm, stat.ppid)), Some((Comm::from(comm.as_slice()), 4010)));
         }
+    }
+
+    #[test]
+    fn of_the_environment_only_the_heap_is_read() {
+        let environ = b"NODE_OPTIONS_X=1\0NODE_OPTIONS=--require /secret --max-old-space-size=64\0HOME=/\0";
+        assert_eq!(node_heap_options(environ).as_deref(), Some("--max-old-space-size=64"));
+        assert_eq!(node_heap_options(b"HOME=/\0NODE_OPTIONS=--trace-gc\0"), None);
+        assert_eq!(node_heap_options(b""), None);
     }
 }

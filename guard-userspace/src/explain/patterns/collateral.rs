@@ -51,6 +51,8 @@ struct Incident {
     labels: Vec<String>,
     members: BTreeSet<ProcId>,
     relation: Relation,
+    /// It was a test's or a package script's doing.
+    scripted: bool,
     /// Of some, only order and time say that they belong to it.
     likely: bool,
 }
@@ -132,6 +134,7 @@ impl Incident {
             labels: Vec::new(),
             members: BTreeSet::new(),
             relation: Relation::default(),
+            scripted: false,
             likely: false,
         }
     }
@@ -145,12 +148,25 @@ impl Incident {
         self.relation = if self.count == 0 { relation } else { common(self.relation, relation) };
         self.count += 1;
         self.likely |= answered.story.followed.is_some();
+        self.scripted |= answered.scripted();
         self.last_at = self.last_at.max(answered.death.died_at);
         if self.victims.len() < NAMED {
             let (pid, comm) = (answered.death.victim.pid, answered.death.victim.comm.clone());
             self.victims.push(ProcessRef { pid, comm });
             self.labels.extend(label(table, answered.victim.id));
         }
+    }
+
+    /// Whoever tidies up after itself knows what it has started.
+    fn advice(&self, origin: Origin) -> Option<String> {
+        let foreign = matches!(origin, Origin::Sender(_)) && self.relation.same_tree == Some(false);
+        (foreign && self.scripted).then(|| {
+            format!(
+                "{} had not started what it killed: let it keep the pids, or the process group, of what it starts, and \
+                 kill only these.",
+                self.label
+            )
+        })
     }
 
     fn pattern(&self, origin: Origin) -> Pattern {
@@ -172,6 +188,7 @@ impl Incident {
             by: self.by.clone(),
             relation: Some(self.relation),
             victims: self.victims.clone(),
+            advice: self.advice(origin).into_iter().collect(),
             text,
             ..pattern(PatternKind::Collateral, &self.name, self.count, (self.first_at, self.last_at))
         }

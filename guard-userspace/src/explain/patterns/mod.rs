@@ -16,7 +16,7 @@ mod tests;
 use std::fmt::Debug;
 
 use crate::model::Header;
-use crate::model::report::{Actor, Death, Kind, Pattern, PatternKind, UnitScope};
+use crate::model::report::{Actor, Death, Kind, Pattern, PatternKind, Role, UnitScope};
 use crate::model::time::Timestamp;
 use crate::model::want::Want;
 
@@ -165,6 +165,14 @@ impl AnsweredDeath<'_> {
             let finding = causes::examine(&origin);
             finding.kind != Kind::Exited && finding.killer.is_none() && finding.because_of.is_none()
         })
+    }
+
+    /// A test or a package script killed it.
+    fn scripted(&self) -> bool {
+        let actor = self.death.root_cause.as_ref().and_then(|root| root.actor.as_ref());
+        let killer = self.death.killer.as_ref();
+        let of_tests = |actor: &Actor| matches!(actor.role, Role::TestRunner | Role::PackageScript);
+        killer.is_some_and(of_tests) || actor.is_some_and(of_tests)
     }
 
     /// Whose act it was, and who started that one, up to who decided it.

@@ -33,12 +33,12 @@ fn a_full_heap_of_v8_is_its_own_doing_with_figures_and_room() {
     assert_eq!(
         death.summary,
         "leak (pid 100) ended itself with SIGABRT: it called abort(), as V8 does when its heap is full. It held 101 \
-         MiB; its heap may have 64 MiB (--max-old-space-size)."
+         MiB in all; the limit of its heap was 64 MiB (--max-old-space-size)."
     );
     assert_eq!(
         death.advice,
         [
-            "If leak needs that much, give it --max-old-space-size (now 64), also by NODE_OPTIONS; its cgroup has room up \
+            "If leak needs that much, give it a larger --max-old-space-size (now 64), also by NODE_OPTIONS; its cgroup has room up \
           to 512 MiB. --heapsnapshot-near-heap-limit=1 shows what fills it."
         ]
     );
@@ -47,6 +47,22 @@ fn a_full_heap_of_v8_is_its_own_doing_with_figures_and_room() {
         death.advice,
         ["A larger --max-old-space-size than 480 needs a higher limit of /build (512 MiB) as well."]
     );
+}
+
+#[test]
+fn a_limit_in_the_environment_is_one() {
+    let mut scenario = Scenario::new();
+    scenario.seed(40, 1, "bash", &["/bin/bash"]).seeded().spawn(40, 100, &["/usr/bin/node", "/app/leak.js"]);
+    let cwd = Some("/app".to_owned());
+    let node_options = Some("--max-old-space-size=64".to_owned());
+    let rss_bytes = Some(101 * MIB);
+    scenario.facts(ProcessFacts { tgid: 100, cwd, node_options, rss_bytes, ..ProcessFacts::default() });
+    let own = scenario.current(100);
+    let call = Some((Call::Tgkill, 100));
+    scenario.signal(own, 100, Signo::ABRT, code::SI_TKILL, false, SignalResult::Delivered, call);
+    let death = scenario.take(100, Signo::ABRT, code::SI_TKILL).dies(100, Signo::ABRT).death(100);
+    assert_eq!(death.cause.detail.as_deref(), Some("heap_limit"), "{}", death.summary);
+    assert!(death.summary.contains("the limit of its heap was 64 MiB"), "{}", death.summary);
 }
 
 #[test]
