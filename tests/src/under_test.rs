@@ -212,6 +212,17 @@ impl Outcome {
         death
     }
 
+    /// The death of a process, by the pid that it had in its sandbox.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn death_inside(&self, pid: u32) -> &Death {
+        let inner = |death: &&Death| death.victim.pid_in_namespace.unwrap_or(death.victim.pid) == pid;
+        let death = self.report.deaths.iter().find(inner);
+        death.unwrap_or_else(|| panic!("no death of {pid}, in its sandbox, in {:?}", self.summaries()))
+    }
+
     /// All sentences.
     #[must_use]
     pub fn summaries(&self) -> Vec<&str> {
