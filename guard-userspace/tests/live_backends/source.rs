@@ -189,7 +189,8 @@ fn live_one_watch_hides_nothing_from_another() {
         let mut watch = Watch::open_backend("perf", &Options { hide_btf: true, ..Options::default() });
         let told = |name: &str| watch.source.degraded().iter().any(|lack| lack.contains(name));
         assert!(told("attached to mark_victim"), "it might have been hidden");
-        assert_eq!(told("attached to signal_generate"), hide_btf);
+        // Other tests may have theirs there meanwhile.
+        assert!(!hide_btf || told("attached to signal_generate"));
         let child = Child::sleeping();
         let (tgid, pid) = (child.tgid(), child.0);
         kill(pid, libc::SIGKILL);

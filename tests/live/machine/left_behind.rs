@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use killtrace_tests::{Watch, eventually};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// All that a tracer can leave in the kernel.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,13 +77,17 @@ pub(crate) fn nothing() {
         );
         let storm = at_work.then(|| {
             let script = "while :; do sleep 1000 & kill -KILL $!; done";
-            Command::new("sh").args(["-c", script]).stderr(Stdio::null()).spawn().expect("cannot run sh")
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null());
+            command.process_group(0).spawn().expect("cannot run sh")
         });
         std::thread::sleep(Duration::from_millis(if at_work { 500 } else { 0 }));
         // With SIGKILL.
         drop(watch);
         if let Some(mut storm) = storm {
-            storm.kill().expect("it runs for ever");
+            // With the last that it has started.
+            let group = Pid::from_raw(i32::try_from(storm.id()).expect("pids are small"));
+            killpg(group, Signal::SIGKILL).expect("it runs for ever");
             storm.wait().expect("a child can be waited for");
         }
         // The kernel frees programs and maps when nobody can be running them any more.
