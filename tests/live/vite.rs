@@ -48,7 +48,7 @@ fn live_vite_killed_by_pkill() {
     for said in ["vite", "pkill", "SIGTERM", &vite.pid.to_string()] {
         assert!(death.summary.contains(said), "no {said} in {}", death.summary);
     }
-    let actor = death.root_cause.as_ref().and_then(|root| root.actor.as_ref()).expect("somebody decided it");
+    let actor = death.decider().expect("somebody decided it");
     assert_eq!(actor.name, "stop-dev.sh", "{}", death.summary);
 }
 
@@ -126,8 +126,7 @@ fn live_vite_killed_by_its_own_keepalive() {
         let (kill_dev, restart, script) =
             (at("npm run kill-dev"), at("npm run dev:fresh"), at("keepalive-dev.sh"));
         assert!(kill_dev.is_some() && kill_dev < restart && restart < script, "{above:?}");
-        let actor =
-            death.root_cause.as_ref().and_then(|root| root.actor.as_ref()).expect("somebody decided it");
+        let actor = death.decider().expect("somebody decided it");
         assert_eq!(
             (actor.name.as_str(), actor.role),
             ("keepalive-dev.sh", Role::Watchdog),

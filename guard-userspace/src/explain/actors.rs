@@ -1,7 +1,7 @@
 //! What a process is, from its executable, command line, unit and ancestry; and who decided an act.
 
 use crate::model::report::Role;
-use crate::model::select;
+use crate::model::select::{self, basename};
 
 use super::package_script;
 use super::process::{ProcId, Process};
@@ -28,10 +28,6 @@ enum Doing {
 fn base(process: &Process) -> String {
     let exe = process.image.exe.as_deref().map(basename).filter(|name| !name.is_empty());
     exe.map_or_else(|| process.comm.to_text(), |name| name.trim_end_matches(" (deleted)").to_owned())
-}
-
-fn basename(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// `npm run NAME` and its like: the whole command, as its user typed it.

@@ -9,6 +9,7 @@ use super::case::Case;
 use super::death::Scene;
 use super::heap::{HEAP_LIMIT, Heap};
 use super::process::Process;
+use super::service::is_systemd;
 use super::story::Story;
 use super::table::Table;
 
@@ -223,11 +224,7 @@ pub(super) fn stop_all(table: &Table, member: &Process) -> Option<String> {
 }
 
 fn service(process: &Process) -> Option<unit::Unit> {
-    unit::unit(process.image.cgroups.as_deref()?).filter(|unit| unit.name.ends_with(".service"))
-}
-
-fn is_systemd(process: &Process) -> bool {
-    process.comm.to_text() == "systemd"
+    unit::service(process.image.cgroups.as_deref()?)
 }
 
 impl unit::Unit {

@@ -28,8 +28,7 @@ impl Heap {
     #[must_use]
     pub fn of(process: &Process) -> Option<Self> {
         let exe = process.image.exe.as_deref()?;
-        let program = exe.rsplit('/').next().unwrap_or(exe);
-        PROGRAMS.contains(&program).then(|| Self {
+        PROGRAMS.contains(&select::basename(exe)).then(|| Self {
             limit_bytes: limit(exe, process.image.cmdline.as_deref().unwrap_or_default())
                 .or_else(|| process.image.node_options.as_deref().and_then(limit_by_environment)),
             held_bytes: process.rss_bytes.max(process.peak_rss_bytes),
@@ -62,22 +61,23 @@ impl Heap {
 /// What `--max-old-space-size=64` says, the last time it is said. What follows the script is the script's.
 fn limit(exe: &str, cmdline: &[String]) -> Option<u64> {
     let script = select::script(Some(exe), cmdline);
-    let is_script = |arg: &String| script.is_some_and(|script| arg.rsplit('/').next() == Some(script));
+    let is_script = |arg: &String| script.is_some_and(|script| select::basename(arg) == script);
     let options = cmdline.iter().skip(1).take_while(|arg| !is_script(arg));
-    options.filter_map(|option| mib(option)).last().map(|mib| mib.saturating_mul(MIB))
+    options.filter_map(|option| heap_bytes(option)).last()
 }
 
 /// The command line overrides the variable (node(1), NODE_OPTIONS).
 fn limit_by_environment(node_options: &str) -> Option<u64> {
-    node_options.split_whitespace().filter_map(mib).next_back().map(|mib| mib.saturating_mul(MIB))
+    node_options.split_whitespace().filter_map(heap_bytes).next_back()
 }
 
-fn mib(option: &str) -> Option<u64> {
+/// What one option allows.
+fn heap_bytes(option: &str) -> Option<u64> {
     let option = option.strip_prefix("--js-flags=").unwrap_or(option).trim_start_matches('-');
     let (name, value) = option.split_once('=')?;
     let known =
         matches!(name, "max-old-space-size" | "max_old_space_size" | "max-heap-size" | "max_heap_size");
-    value.parse::<u64>().ok().filter(|_| known)
+    value.parse::<u64>().ok().filter(|_| known).map(|mib| mib.saturating_mul(MIB))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `npm run NAME` and its like, out of a command line.
 
+use crate::model::select::basename;
+
 /// A package manager, as far as command lines matter.
 struct Manager {
     name: &'static str,
@@ -126,10 +128,6 @@ fn manager(word: &str) -> Option<&'static Manager> {
 fn stem(word: &str) -> &str {
     let name = basename(word);
     [".js", ".cjs", ".mjs"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
-}
-
-fn basename(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn is_file(word: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::model::report::{Kind, Mechanism, Oom, OomScope};
 use crate::model::signal::Signo;
-use crate::model::{unit, units};
+use crate::model::{select, unit, units};
 
 use super::actors;
 use super::case::Case;
@@ -283,7 +283,7 @@ fn asked_for(table: &Table, story: &Story) -> String {
 
 fn unit(process: &Process) -> Option<String> {
     let cgroups = process.image.cgroups.as_deref()?;
-    crate::model::unit::unit(cgroups).map(|unit| unit.name).filter(|name| name.ends_with(".service"))
+    unit::service(cgroups).map(|unit| unit.name)
 }
 
 /// What a death that it followed adds to an exit.
@@ -307,7 +307,7 @@ fn after(case: &Case<'_>, followed: Followed) -> Option<String> {
 
 /// It is the script that the process runs and is named for.
 fn is_script(process: &Process, file: &str) -> bool {
-    file.rsplit('/').next().is_some_and(|name| name.starts_with(&process.name()))
+    select::basename(file).starts_with(&process.name())
 }
 
 fn exited(victim: &str, case: &Case<'_>, story: &Story) -> String {

@@ -108,7 +108,12 @@ fn managed_unit(manager: &Process, member: &Process) -> Option<Unit> {
     let runs = manager.image.cgroups.as_deref().and_then(|own| unit::runs(own, cgroups));
     // Of one whose place is not known: a user's own systemd runs only that user's units, and pid 1 none of them.
     let runs = runs.unwrap_or((unit.scope == UnitScope::System) == (manager.tgid == 1));
-    (manager.comm.to_text() == "systemd" && runs).then_some(unit)
+    (is_systemd(manager) && runs).then_some(unit)
+}
+
+/// The machine's own or a user's.
+pub(super) fn is_systemd(process: &Process) -> bool {
+    process.comm.to_text() == "systemd"
 }
 
 /// The signal by which the manager first asked this process to stop, no later than `t_ns`. SIGHUP may have been to make

@@ -14,8 +14,7 @@ pub(super) fn test_file(process: &Process) -> Option<&str> {
 
 /// `checkout.test.ts`, `checkout.spec.js`, `checkout_test.go`, `test_checkout.py`, `checkout_spec.rb`.
 fn is_test_file(arg: &str) -> bool {
-    let name = arg.rsplit('/').next().unwrap_or(arg);
-    let Some((stem, suffix)) = name.rsplit_once('.') else { return false };
+    let Some((stem, suffix)) = select::basename(arg).rsplit_once('.') else { return false };
     let script = matches!(suffix, "js" | "mjs" | "cjs" | "jsx" | "ts" | "mts" | "cts" | "tsx");
     match suffix {
         _ if arg.starts_with('-') || arg.contains(char::is_whitespace) => false,

@@ -200,7 +200,9 @@ fn stem(script: &str) -> &str {
     }
 }
 
-fn basename(path: &str) -> &str {
+/// The last part of a path; a word that is no path is its own.
+#[must_use]
+pub fn basename(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
 }
 

@@ -346,6 +346,14 @@ pub enum Job {
     Watchdog,
 }
 
+impl Death {
+    /// Who decided it, if anybody did and is known.
+    #[must_use]
+    pub fn decider(&self) -> Option<&Actor> {
+        self.root_cause.as_ref()?.actor.as_ref()
+    }
+}
+
 /// Who decided it, and how they acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RootCause {

@@ -9,7 +9,7 @@ use super::name;
 use super::text::Comm;
 use super::unit;
 
-pub use super::name::{name, script};
+pub use super::name::{basename, name, script};
 
 /// The user's selectors. A process that any of them matches is a root of a watched tree.
 #[derive(Clone, Debug, Default)]

@@ -19,6 +19,12 @@ pub fn unit(cgroups: &Cgroups) -> Option<Unit> {
     paths(cgroups).find_map(unit_of_path)
 }
 
+/// The same where it is a service: scopes and slices are nothing that a person has written and looks after.
+#[must_use]
+pub fn service(cgroups: &Cgroups) -> Option<Unit> {
+    unit(cgroups).filter(|unit| unit.name.ends_with(".service"))
+}
+
 /// The unit a process belongs to, by its cgroup: alike only for members of one unit.
 #[must_use]
 pub fn unit_path(cgroups: &Cgroups) -> Option<&str> {
@@ -69,12 +75,19 @@ pub fn container(cgroups: &Cgroups) -> Option<Container> {
 }
 
 impl Container {
-    /// As `docker ps` shows it.
+    /// As its runtime shows it.
     #[must_use]
     pub fn short_id(&self) -> &str {
-        let known = self.id.len() == ID_LEN && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if known { &self.id[..12] } else { &self.id }
+        short_id(&self.id)
     }
+}
+
+/// The id of a container as `docker ps` shows it; a name is whole.
+#[must_use]
+pub fn short_id(id: &str) -> &str {
+    const SHOWN: usize = 12;
+    let is_number = id.len() > SHOWN && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_number { &id[..SHOWN] } else { id }
 }
 
 /// Whether a unit of this name holds the process, `.service` being understood; also one further out, so that

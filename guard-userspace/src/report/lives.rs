@@ -86,7 +86,7 @@ impl<'a> Lives<'a> {
 fn names(report: &model::Report) -> BTreeMap<(u32, &str), &str> {
     let mut names = BTreeMap::new();
     for death in &report.deaths {
-        let decider = death.root_cause.as_ref().and_then(|root| root.actor.as_ref());
+        let decider = death.decider();
         for actor in death.killer.iter().chain(decider) {
             names.insert((actor.pid, actor.comm.as_str()), actor.name.as_str());
             let ancestors = actor.ancestry.iter();

@@ -143,12 +143,13 @@ fn one(md: &mut Md, report: &model::Report, death: &Death) {
     for gap in words::gaps(death) {
         md.item("Not seen", gap);
     }
-    let decider = death.root_cause.as_ref().and_then(|root| root.actor.as_ref());
-    let action = death.root_cause.as_ref().map_or("", |root| &root.action);
-    match decider {
-        Some(decider) => actor(md, "Behind it", decider, action),
-        None => {
-            md.item("Behind it", action);
+    let decider = death.decider();
+    if let Some(root) = &death.root_cause {
+        match decider {
+            Some(decider) => actor(md, "Behind it", decider, &words::action(root)),
+            None => {
+                md.item("Behind it", &root.action);
+            }
         }
     }
     let killer = death.killer.as_ref();

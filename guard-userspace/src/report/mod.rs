@@ -95,6 +95,7 @@ pub fn by_extension(path: &Path) -> Option<&'static dyn Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::report::Confidence;
 
     #[test]
     fn every_format_writes_the_sample_and_the_empty_report() {
@@ -125,6 +126,26 @@ mod tests {
                 let text = ["text", "perfetto"].contains(&format.name());
                 assert!(text || !written.contains(markup), "{}: {markup}", format.name());
             }
+        }
+    }
+
+    #[test]
+    fn what_is_only_likely_is_hedged_in_every_format_for_people() {
+        let mut report = sample::report();
+        let death = &mut report.deaths[0];
+        death.killer = None;
+        death.root_cause.as_mut().unwrap().confidence = Confidence::Likely;
+        death.aftermath.also_died[0].confidence = Confidence::Likely;
+        let said = format!("most likely {}", death.root_cause.as_ref().unwrap().action);
+        // Up to the first character that a format has to escape.
+        let said = said.split(['(', '_']).next().unwrap();
+        for format in REPORTS.iter().filter(|format| ["text", "html", "markdown"].contains(&format.name())) {
+            let mut out = Vec::new();
+            format.write(&report, &Options::default(), &mut out).unwrap();
+            let written = String::from_utf8(out).unwrap();
+            let words = written.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains(said.trim()), "{}: no {said:?}", format.name());
+            assert!(!words.contains("(pid 4033) died with it"), "{}", format.name());
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model;
 use crate::model::event::SignalResult;
-use crate::model::report::{Confidence, Death, ExitStatus, Kind, PatternKind, ProcessRef, What};
+use crate::model::report::{Confidence, Death, ExitStatus, Kind, PatternKind, ProcessRef, RootCause, What};
 use crate::model::units;
 
 /// A cause of death in a few words, for labels.
@@ -66,6 +66,20 @@ pub(super) fn sureness(death: &Death) -> String {
         }
         (Confidence::Unknown, _) => "a guess: the evidence does not decide it".to_owned(),
     }
+}
+
+/// What whoever is behind it did, hedged where only likelihood links it to the death.
+pub(super) fn action(root: &RootCause) -> String {
+    if root.confidence < Confidence::Certain {
+        format!("most likely {}", root.action)
+    } else {
+        root.action.clone()
+    }
+}
+
+/// How another's death belongs to this one.
+pub(super) fn followed(confidence: Confidence) -> &'static str {
+    if confidence == Confidence::Certain { "died with it" } else { "ended after it, likely because of it" }
 }
 
 /// What was not seen, as far as [`sureness`] has not said it.

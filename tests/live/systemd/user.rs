@@ -23,7 +23,7 @@ fn live_systemd_of_a_user_stops_a_service() {
         (Some(user), Some("init.scope"), Some(UnitScope::User))
     );
     assert!(death.summary.contains("as it stopped the user unit kt-kiosk.service."), "{}", death.summary);
-    let actor = death.root_cause.as_ref().and_then(|root| root.actor.as_ref()).expect("somebody asked");
+    let actor = death.decider().expect("somebody asked");
     asked(death, &actor.name, "systemctl --user stop kt-kiosk.service");
     let status = format!("`systemctl --user -M {user}@ status kt-kiosk.service`");
     assert_eq!(death.advice, [format!("{status} says why kt-kiosk.service was stopped.")]);

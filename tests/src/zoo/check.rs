@@ -79,8 +79,7 @@ impl Comparison<'_> {
         }
         self.same("graceful", &cause.graceful, &expected.graceful);
         if expected.nobody_without_btf && blind(self.report) {
-            let named =
-                death.killer.as_ref().or(death.root_cause.as_ref().and_then(|root| root.actor.as_ref()));
+            let named = death.killer.as_ref().or(death.decider());
             self.same("killer", &named.map(|actor| actor.pid), &None);
             self.innocent();
             return;
@@ -90,7 +89,7 @@ impl Comparison<'_> {
             let uid = death.killer.as_ref().and_then(|killer| killer.uid);
             self.same("uid of the killer", &uid, &expected.killer_uid);
         }
-        let actor = death.root_cause.as_ref().and_then(|cause| cause.actor.as_ref());
+        let actor = death.decider();
         self.who("root cause", actor, &expected.actor);
         if expected.role.is_some() {
             self.same("role", &actor.map(|actor| actor.role), &expected.role);
@@ -187,7 +186,7 @@ impl Comparison<'_> {
 
     fn innocent(&mut self) {
         let death = self.death;
-        let actor = death.root_cause.as_ref().and_then(|cause| cause.actor.as_ref());
+        let actor = death.decider();
         for pid in &self.expected.innocent {
             for (what, blamed) in [("killer", death.killer.as_ref()), ("root cause", actor)] {
                 if blamed.is_some_and(|blamed| blamed.pid == *pid) {

@@ -21,9 +21,8 @@ const BESIDE_THE_MISSION: [&str; 5] =
 impl Play {
     fn programs(self) -> &'static str {
         match self {
-            Self::OnTime => "live_machine live_zoo",
+            Self::OnTime | Self::Zoo => "live_machine live_zoo",
             Self::Late => "live_zoo",
-            Self::Zoo => "live_machine live_zoo",
             Self::Mission | Self::Stories => "/tests/deps/live_vite /tests/deps/vm_stories",
             Self::Command => "",
         }

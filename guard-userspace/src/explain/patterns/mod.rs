@@ -169,16 +169,13 @@ impl AnsweredDeath<'_> {
 
     /// A test or a package script killed it.
     fn scripted(&self) -> bool {
-        let actor = self.death.root_cause.as_ref().and_then(|root| root.actor.as_ref());
-        let killer = self.death.killer.as_ref();
-        let of_tests = |actor: &Actor| matches!(actor.role, Role::TestRunner | Role::PackageScript);
-        killer.is_some_and(of_tests) || actor.is_some_and(of_tests)
+        let mut actors = self.death.killer.iter().chain(self.death.decider());
+        actors.any(|actor| matches!(actor.role, Role::TestRunner | Role::PackageScript))
     }
 
     /// Whose act it was, and who started that one, up to who decided it.
     fn by(&self) -> Option<String> {
-        let actor = self.death.root_cause.as_ref().and_then(|root| root.actor.as_ref());
-        self.death.killer.as_ref().map(|killer| line(killer, actor))
+        self.death.killer.as_ref().map(|killer| line(killer, self.death.decider()))
     }
 }
 

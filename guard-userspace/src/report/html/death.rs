@@ -82,12 +82,12 @@ fn answer(html: &mut Html, death: &Death) {
     for gap in words::gaps(death) {
         row(html, "Not seen", gap);
     }
-    let root = death.root_cause.as_ref();
-    let decider = root.and_then(|root| root.actor.as_ref());
-    if let Some(decider) = decider {
-        actor(html, "Behind it", decider, root.map_or("", |root| &root.action));
-    } else if let Some(root) = root {
-        row(html, "Behind it", &root.action);
+    let decider = death.decider();
+    if let Some(root) = &death.root_cause {
+        match decider {
+            Some(decider) => actor(html, "Behind it", decider, &words::action(root)),
+            None => row(html, "Behind it", &root.action),
+        }
     }
     let killer = death.killer.as_ref();
     if let Some(killer) = killer.filter(|killer| decider.is_none_or(|decider| decider.pid != killer.pid)) {
@@ -148,7 +148,8 @@ fn aftermath(html: &mut Html, death: &Death) {
     }
     html.raw("<section>\n<h3>What it left behind</h3>\n<ul>\n");
     for died in after.also_died.iter().take(LISTED) {
-        html.element("<li>", &format!("{} (pid {}) died with it", died.comm, died.pid), "</li>\n");
+        let how = words::followed(died.confidence);
+        html.element("<li>", &format!("{} (pid {}) {how}", died.comm, died.pid), "</li>\n");
     }
     for survivor in after.survivors.iter().take(LISTED) {
         html.element("<li>", &plain::survivor_words(survivor), "</li>\n");
@@ -168,7 +169,7 @@ fn victim(html: &mut Html, death: &Death) {
     row(html, "Program", victim.exe.as_deref().unwrap_or_default());
     row(html, "Directory", victim.cwd.as_deref().unwrap_or_default());
     row(html, "User", &plain::user(victim.user.as_deref(), victim.uid).unwrap_or_default());
-    let unit = victim.unit.as_deref().map(|name| plain::unit(name, victim.unit_scope));
+    let unit = victim.unit.as_deref().map(|name| plain::unit_words(name, victim.unit_scope));
     row(html, "Unit", &unit.unwrap_or_default());
     row(html, "Control group", victim.cgroup.as_deref().unwrap_or_default());
     row(html, "Container", victim.container.as_deref().unwrap_or_default());
@@ -188,6 +189,8 @@ fn memory(html: &mut Html, death: &Death) {
     let context = &death.context;
     let words = death.cause.oom.as_ref().and_then(plain::oom_words);
     row(html, "Memory", &words.unwrap_or_default());
+    let largest = death.cause.oom.as_ref().and_then(plain::largest_words);
+    row(html, "Who held it", &largest.unwrap_or_default());
     if let Some(rss) = context.victim_rss_bytes {
         let peak = context.victim_peak_rss_bytes.map(|peak| format!(", at most {}", units::bytes(peak)));
         row(html, "It held", &format!("{}{}", units::bytes(rss), peak.unwrap_or_default()));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::writer::Html;
-use crate::model::report::{Death, TreeNode};
+use crate::model::report::{Confidence, Death, TreeNode};
 use crate::model::units;
 
 /// Processes shown.
@@ -32,15 +32,20 @@ pub(super) fn details(html: &mut Html, death: &Death) {
     html.raw("</details>\n");
 }
 
+fn behind_it(death: &Death) -> &'static str {
+    let sure = death.root_cause.as_ref().is_some_and(|root| root.confidence == Confidence::Certain);
+    if sure { "behind it" } else { "most likely behind it" }
+}
+
 fn line(html: &mut Html, death: &Death, node: &TreeNode, depth: usize) {
     let is = |actor: Option<u32>| actor == Some(node.pid);
-    let decider = death.root_cause.as_ref().and_then(|root| root.actor.as_ref());
+    let decider = death.decider();
     let role = if node.pid == death.victim.pid {
         Some(("<li class=\"victim\">", "the victim"))
     } else if is(death.killer.as_ref().map(|killer| killer.pid)) {
         Some(("<li class=\"killer\">", "the killer"))
     } else if is(decider.map(|actor| actor.pid)) {
-        Some(("<li class=\"killer\">", "behind it"))
+        Some(("<li class=\"killer\">", behind_it(death)))
     } else {
         None
     };

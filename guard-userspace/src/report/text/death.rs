@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::escape;
+use super::super::{escape, words};
 use super::page::Page;
 use crate::model::report::{
-    Actor, AlsoDied, Ancestor, Cause, Confidence, Death, ExitStatus, Kind, Memory, Oom, OomScope,
-    OtherSignal, ProcessRef, Role, Survivor, TaskMemory, UnitScope,
+    Actor, AlsoDied, Ancestor, Confidence, Death, ExitStatus, Memory, Oom, OomScope, OtherSignal, ProcessRef,
+    Role, Survivor, TaskMemory, UnitScope,
 };
-use crate::model::units;
+use crate::model::{unit, units};
 
 /// Longest command line shown, in characters: enough to recognise it.
 const COMMAND_LINE: usize = 240;
@@ -77,9 +77,9 @@ fn victim(page: &mut Page, death: &Death) {
     if let Some(user) = user(victim.user.as_deref(), victim.uid) {
         about.push(user);
     }
-    about.extend(victim.unit.as_deref().map(|name| unit(name, victim.unit_scope)));
+    about.extend(victim.unit.as_deref().map(|name| unit_words(name, victim.unit_scope)));
     if let Some(container) = &victim.container {
-        about.push(format!("container {}", container.chars().take(12).collect::<String>()));
+        about.push(format!("container {}", unit::short_id(container)));
     }
     if let Some(inner) = victim.pid_in_namespace {
         about.push(format!("pid {inner} inside its PID namespace"));
@@ -97,7 +97,7 @@ pub(in crate::report) fn user(name: Option<&str>, uid: Option<u32>) -> Option<St
     }
 }
 
-pub(in crate::report) fn unit(name: &str, scope: Option<UnitScope>) -> String {
+pub(in crate::report) fn unit_words(name: &str, scope: Option<UnitScope>) -> String {
     match scope {
         Some(UnitScope::User) => format!("user unit {name}"),
         Some(UnitScope::System) | None => name.to_owned(),
@@ -112,7 +112,7 @@ fn chain(page: &mut Page, death: &Death) {
     for (index, step) in death.chain.iter().enumerate() {
         let time = match (index, step.after_ns) {
             (0, _) => units::clock(step.t),
-            (_, Some(ns)) => format!("+{}", units::duration(Duration::from_nanos(ns))),
+            (_, Some(ns)) => words::after(ns),
             (_, None) => String::new(),
         };
         page.columned(if index == 0 { "Chain" } else { "" }, &format!("{time:>12}  "), &step.text);
@@ -131,10 +131,7 @@ fn killer(page: &mut Page, death: &Death) {
         (Some(decider), Some(killer)) if killer.ancestry.iter().any(|parent| parent.pid == decider.pid) => {
             page.field("Behind it", &introduction(decider));
         }
-        (Some(decider), _) if root.confidence < Confidence::Certain => {
-            actor(page, "Behind it", decider, &format!("most likely {}", root.action));
-        }
-        (Some(decider), _) => actor(page, "Behind it", decider, &root.action),
+        (Some(decider), _) => actor(page, "Behind it", decider, &words::action(root)),
         (None, _) if death.summary.contains(&root.action) => {}
         (None, _) => page.field("Behind it", &root.action),
     }
@@ -143,7 +140,7 @@ fn killer(page: &mut Page, death: &Death) {
 pub(in crate::report) fn introduction(actor: &Actor) -> String {
     let mut about = vec![format!("pid {}", actor.pid)];
     about.extend(role(actor.role).map(str::to_owned));
-    about.extend(actor.unit.as_deref().map(|name| unit(name, actor.unit_scope)));
+    about.extend(actor.unit.as_deref().map(|name| unit_words(name, actor.unit_scope)));
     about.extend(user(actor.user.as_deref(), actor.uid));
     format!("{} ({})", actor.name, about.join(", "))
 }
@@ -288,26 +285,14 @@ fn other_signals(page: &mut Page, signals: &[OtherSignal]) {
 }
 
 fn certainty(page: &mut Page, death: &Death) {
-    let Cause { kind, confidence, .. } = death.cause;
-    let mut gaps = death.gaps.iter();
-    match (confidence, gaps.as_slice()) {
-        (Confidence::Certain, _) => {}
-        (Confidence::Likely, []) => {
-            page.field("How sure", "likely: timing and state say so, but no single event proves it");
-        }
-        (Confidence::Likely, [gap, ..]) => {
-            page.field("How sure", &format!("likely rather than certain: {gap}"));
-            gaps.next();
-        }
-        (Confidence::Unknown, _) if kind == Kind::Unknown => {
-            page.field("How sure", "the evidence does not decide what killed it");
-        }
-        (Confidence::Unknown, _) => page.field("How sure", "a guess: the evidence does not decide it"),
+    let sure = death.cause.confidence == Confidence::Certain;
+    if !sure {
+        page.field("How sure", &words::sureness(death));
     }
-    for (index, gap) in gaps.enumerate() {
+    for (index, gap) in words::gaps(death).iter().enumerate() {
         page.field(if index == 0 { "Not seen" } else { "" }, gap);
     }
-    if confidence != Confidence::Certain {
+    if !sure {
         for (index, ruled_out) in death.ruled_out.iter().enumerate() {
             page.field(if index == 0 { "Known" } else { "" }, &ruled_out.because);
         }
@@ -318,8 +303,9 @@ fn aftermath(page: &mut Page, death: &Death) {
     let mut label = "Afterwards";
     let (sure, likely): (Vec<&AlsoDied>, Vec<&AlsoDied>) =
         death.aftermath.also_died.iter().partition(|died| died.confidence == Confidence::Certain);
-    for (died, how) in [(sure, "died with it"), (likely, "ended after it, likely because of it")] {
-        if !died.is_empty() {
+    for died in [sure, likely] {
+        if let Some(first) = died.first() {
+            let how = words::followed(first.confidence);
             page.field(label, &format!("{} {how}", listed(&died, |died| also_died(died))));
             label = "";
         }
