@@ -8,6 +8,7 @@ mod cgroup;
 mod needs;
 mod procs;
 mod sandbox;
+mod sleeper;
 mod systemd;
 mod terminal;
 mod tsx;
@@ -22,6 +23,7 @@ pub use procs::{
     children, cmdline, comm, eventually, free_port, listener, namespace_pid, parent, patient, status_field,
 };
 pub use sandbox::Sandbox;
+pub use sleeper::Sleeper;
 pub use systemd::{Manager, Systemd};
 pub use terminal::Terminal;
 pub use tsx::tsx_app;

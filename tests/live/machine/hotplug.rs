@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use killtrace::model::report::Kind;
-use killtrace_tests::Watch;
+use killtrace_tests::{Sleeper, Watch};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -30,15 +29,14 @@ pub(crate) fn comes_back() {
         std::thread::sleep(pause);
         fs::write(SWITCH, "1").expect("it can be put back");
         std::thread::sleep(NOTICED);
-        let mut victim = Command::new("sleep").arg("1000").spawn().expect("cannot run sleep");
+        let mut victim = Sleeper::new();
         std::thread::sleep(Duration::from_millis(200));
         on_cpu(1);
-        victim.kill().expect("it sleeps");
-        victim.wait().expect("a child can be waited for");
+        victim.kill();
         on_cpu(0);
-        watch.until_dead(&[victim.id()]);
+        watch.until_dead(&[victim.pid()]);
         let outcome = watch.stop_after_losses();
-        let death = outcome.death(victim.id());
+        let death = outcome.death(victim.pid());
         assert_eq!(death.cause.kind, Kind::KilledByProcess, "{}", death.summary);
         let killer = death.killer.as_ref().unwrap_or_else(|| panic!("no killer: {}", death.summary));
         assert_eq!(killer.pid, std::process::id(), "{}", death.summary);

@@ -1,11 +1,10 @@
 //! The machine sleeps while killtrace watches. One of the kernel's clocks stands still meanwhile, the other does not.
 
 use std::fs;
-use std::process::{Child, Command};
 use std::time::Duration;
 
 use killtrace::model::report::{Confidence, Kind};
-use killtrace_tests::Watch;
+use killtrace_tests::{Sleeper, Watch};
 use nix::time::{ClockId, clock_gettime};
 
 const STATE: &str = "/sys/power/state";
@@ -33,7 +32,7 @@ pub(crate) fn impossible() -> Option<String> {
 /// One dies before and one after; both lived as long as they did, sleep included, and the order is kept.
 pub(crate) fn while_watching() {
     let watch = Watch::start(&["--comm", "sleep"]);
-    let (mut first, mut second) = (Victim::start(), Victim::start());
+    let (mut first, mut second) = (Sleeper::new(), Sleeper::new());
     first.kill();
     watch.until_dead(&[first.pid()]);
     let slept = suspend();
@@ -41,7 +40,7 @@ pub(crate) fn while_watching() {
     assert!(slept >= SLEEP - Duration::from_secs(2), "the clocks say that it slept for {slept:?}");
     // On perf, all CPUs but one have to be watched anew, and what happens until then is lost, and said to be.
     std::thread::sleep(Duration::from_secs(2));
-    let mut third = Victim::start();
+    let mut third = Sleeper::new();
     std::thread::sleep(Duration::from_millis(200));
     second.kill();
     third.kill();
@@ -61,9 +60,9 @@ pub(crate) fn while_watching() {
         assert_eq!(killer.pid, std::process::id(), "{summary}");
         let uptime = Duration::from_millis(death.uptime_ms.expect("its birth was seen"));
         assert!(
-            uptime.abs_diff(victim.lived) < Duration::from_millis(800),
+            uptime.abs_diff(victim.lived()) < Duration::from_millis(800),
             "{uptime:?}, and it was {:?}: {summary}",
-            victim.lived
+            victim.lived()
         );
         assert!(last < death.died_at && death.died_at < outcome.report.collector.ended_at, "{summary}");
         last = death.died_at;
@@ -81,32 +80,4 @@ fn suspend() -> Duration {
 fn asleep() -> Duration {
     let now = |clock| Duration::from(clock_gettime(clock).expect("every kernel has this clock"));
     now(ClockId::CLOCK_BOOTTIME).saturating_sub(now(ClockId::CLOCK_MONOTONIC))
-}
-
-struct Victim {
-    child: Child,
-    born: Duration,
-    lived: Duration,
-}
-
-impl Victim {
-    fn start() -> Self {
-        let child = Command::new("sleep").arg("1000").spawn().expect("cannot run sleep");
-        Self { child, born: now(), lived: Duration::ZERO }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("it sleeps");
-        self.child.wait().expect("a child can be waited for");
-        self.lived = now().saturating_sub(self.born);
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-/// The clock that runs while the machine sleeps.
-fn now() -> Duration {
-    Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel has this clock"))
 }

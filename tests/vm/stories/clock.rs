@@ -1,10 +1,10 @@
 //! Somebody sets the clock while killtrace watches: a Raspberry Pi without a battery does when it finds a network.
 
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use killtrace::model::report::{Confidence, Kind};
-use killtrace_tests::Watch;
+use killtrace_tests::{Sleeper, Watch};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -13,7 +13,7 @@ pub(crate) fn jumps() {
     let watch = Watch::start(&["--comm", "sleep"]);
     let mut sleepers: Vec<Sleeper> = Vec::new();
     for jump in [0, 30 * DAY, -400 * DAY] {
-        let mut sleeper = Sleeper::start();
+        let mut sleeper = Sleeper::new();
         std::thread::sleep(Duration::from_secs(1));
         clock.jump(jump);
         std::thread::sleep(Duration::from_secs(1));
@@ -72,32 +72,5 @@ impl Clock {
 impl Drop for Clock {
     fn drop(&mut self) {
         self.jump(0);
-    }
-}
-
-struct Sleeper {
-    child: Child,
-    born: Instant,
-    lived: Option<Duration>,
-}
-
-impl Sleeper {
-    fn start() -> Self {
-        let child = Command::new("sleep").arg("1000").spawn().expect("cannot run sleep");
-        Self { child, born: Instant::now(), lived: None }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("it sleeps");
-        self.child.wait().expect("a child can be waited for");
-        self.lived = Some(self.born.elapsed());
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn lived(&self) -> Duration {
-        self.lived.expect("it was killed")
     }
 }
