@@ -9,3 +9,4 @@ pub mod explain;
 pub mod model;
 pub mod recording;
 pub mod report;
+pub mod store;

@@ -12,7 +12,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::explain::Explainer;
-use crate::model::select::Selectors;
+use crate::model::select::{Everybody, Selectors};
 use crate::model::{Event, Fact, Header, Report};
 
 /// Longest line that is read, in bytes. The longest that is written is an exec's: 4 KiB of arguments, escaped.
@@ -288,6 +288,11 @@ pub fn selectors(texts: &[String]) -> Result<Selectors, SelectorError> {
             "user" => {
                 let uid = value.split_once('(').map_or(value, |(_name, uid)| uid.trim_end_matches(')'));
                 selectors.uids.push(uid.parse().map_err(not_a_number)?);
+            }
+            "everybody" => {
+                let known = [Everybody::Killed, Everybody::KilledOrFailed];
+                let meant = known.into_iter().find(|everybody| everybody.word() == value);
+                selectors.everybody = Some(meant.ok_or_else(|| wrong(format!("{value:?} is not known")))?);
             }
             _ => return Err(wrong(format!("there is no selector {kind:?}"))),
         }

@@ -190,14 +190,14 @@ fn a_closed_pipe_is_no_error() {
 
 #[test]
 fn help_says_what_each_command_is_for() {
-    for command in ["watch", "run", "report", "doctor", "demo"] {
+    for command in ["watch", "run", "record", "why", "report", "doctor", "demo"] {
         let output = killtrace(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");
         let text = String::from_utf8(output.stdout).expect("help is UTF-8");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{command}:\n{text}");
     }
     let help = String::from_utf8(killtrace(&["--help"]).stdout).expect("help is UTF-8");
-    for command in ["watch", "run", "report", "doctor", "demo"] {
+    for command in ["watch", "run", "record", "why", "report", "doctor", "demo"] {
         assert!(help.contains(&format!("  {command} ")), "{command} is not in:\n{help}");
     }
     assert!(Path::new(env!("CARGO_BIN_EXE_killtrace")).exists());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::failure::Failure;
+use super::keeper::{Keeper, Store};
 use super::output::{Output, note};
 use super::select::{Selection, absent};
 use super::session::{Ended, Job, answer_signal};
@@ -49,6 +50,8 @@ pub(super) struct Agent {
     by_port: bool,
     explainer: Explainer,
     output: Output,
+    /// Keeps what dies on the whole machine.
+    keeper: Option<Keeper>,
     recording: Recording,
     /// Selectors in the user's words.
     texts: Vec<String>,
@@ -78,7 +81,8 @@ impl Agent {
         selection: Selection,
         output: Output,
         events: Option<File>,
-    ) -> Self {
+        store: Option<Store>,
+    ) -> Result<Self, Failure> {
         let offset = host::wall_minus_boottime_ns();
         let header = Header {
             schema: Header::SCHEMA.to_owned(),
@@ -95,6 +99,7 @@ impl Agent {
         for lack in &header.degraded {
             log::info!("degraded: {lack}");
         }
+        let keeper = store.map(|store| Keeper::start(store, &header)).transpose()?;
         let mut agent = Self {
             sources,
             enricher: Enricher::new(),
@@ -102,6 +107,7 @@ impl Agent {
             by_port: !selection.selectors.ports.is_empty(),
             explainer: Explainer::new(header.clone(), selection.selectors),
             output,
+            keeper,
             recording: Recording::None,
             texts: selection.texts,
             absent: Vec::new(),
@@ -118,7 +124,7 @@ impl Agent {
                 Err(error) => Recording::failed(error),
             };
         }
-        agent
+        Ok(agent)
     }
 
     /// Reads the processes that exist. The sources are armed already, so that what happens during the scan is
@@ -139,6 +145,10 @@ impl Agent {
 
     /// Says what is watched.
     pub(super) fn announce(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.announce();
+            return;
+        }
         for what in std::mem::take(&mut self.absent) {
             note(&format!("no {} yet; waiting for it", printable(&what)));
         }
@@ -197,7 +207,7 @@ impl Agent {
 
     /// Nobody reads what it says, and nothing is written either.
     fn is_unheard(&self) -> bool {
-        self.output.is_closed() && !matches!(self.recording, Recording::On(_))
+        self.output.is_closed() && self.keeper.is_none() && !matches!(self.recording, Recording::On(_))
     }
 
     /// How long to leave the sources alone; `None` to wait for them.
@@ -224,6 +234,11 @@ impl Agent {
         // Stable: events of one CPU are in order already, and equal times must not swap them. A loss is told when
         // the counters are read, and is of the time before: no death of this batch may be answered without it.
         self.batch.sort_by_key(|event| (!matches!(event.fact, Fact::Lost { .. }), event.t_ns));
+        if found && let Some(keeper) = &mut self.keeper {
+            let offset = host::wall_minus_boottime_ns();
+            self.explainer.set_wall_clock(offset);
+            keeper.passed(Timestamp(offset.saturating_add_unsigned(now_ns)), lost_in(&self.batch));
+        }
         self.pass_on();
         drained?;
         if self.waiting && found {
@@ -248,6 +263,14 @@ impl Agent {
                 self.enricher.answer(want, &mut self.batch);
             }
             self.apply();
+        }
+        if let Some(keeper) = &self.keeper {
+            for record in self.explainer.take_records() {
+                if keeper.keep(&record) {
+                    self.deaths += 1;
+                    self.output.death(&record.death);
+                }
+            }
         }
         let mut root_died = false;
         for death in self.explainer.take_deaths() {
@@ -295,8 +318,13 @@ impl Agent {
         }
         self.batch.push(event(host::boottime_ns(), Fact::End));
         self.pass_on();
-        let recorded = !matches!(self.recording, Recording::Failed);
-        self.output.finish(&self.explainer.report()).await && recorded
+        let mut written = !matches!(self.recording, Recording::Failed);
+        if let Some(keeper) = self.keeper.take() {
+            let now_ns = host::boottime_ns();
+            written &=
+                keeper.finish(Timestamp(host::wall_minus_boottime_ns().saturating_add_unsigned(now_ns)));
+        }
+        self.output.finish(&self.explainer.report()).await && written
     }
 }
 
@@ -328,6 +356,15 @@ fn return_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// How many events a batch says were lost.
+fn lost_in(batch: &[Event]) -> u64 {
+    let lost = |event: &Event| match event.fact {
+        Fact::Lost { count, .. } => count,
+        _ => 0,
+    };
+    batch.iter().map(lost).sum()
 }
 
 fn event(t_ns: u64, fact: Fact) -> Event {

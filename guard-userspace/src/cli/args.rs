@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::when::moment;
 use crate::collect::SOURCES;
+use crate::model::time::Timestamp;
 use crate::report::REPORTS;
 
 /// What killed this process, and why?
@@ -17,10 +19,12 @@ use crate::report::REPORTS;
   sudo killtrace demo                        a first look, in five seconds
   sudo killtrace watch --comm vite           why does vite keep dying?
   sudo killtrace run -- npm test             run a command and explain what dies in it
+  sudo killtrace record                      remember every death on this machine
+  sudo killtrace why vite                    why did vite die last time?
   killtrace report report.json               read a saved report again
 
-Exit codes: 0 fine, 1 killtrace failed, 2 wrong usage, 3 nothing died (--once, --duration),
-77 missing privileges. `run` exits with the command's own code.")]
+Exit codes: 0 fine, 1 killtrace failed, 2 wrong usage, 3 nothing died (--once, --duration) or nothing
+matches (`why`), 77 missing privileges. `run` exits with the command's own code.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -30,6 +34,8 @@ pub struct Cli {
 pub enum Command {
     Watch(WatchArgs),
     Run(RunArgs),
+    Record(RecordArgs),
+    Why(WhyArgs),
     Report(ReportArgs),
     Doctor(DoctorArgs),
     Demo(DemoArgs),
@@ -175,6 +181,126 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
+/// Remember every death on this machine, for `killtrace why`
+///
+/// The flight recorder: it watches all processes and keeps those that were killed,
+/// crashed, ran out of memory or were asked to stop, each with its evidence, in a
+/// store that never grows beyond its bounds. What it could not see is kept as well,
+/// as gaps. Run it as a service.
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
+  sudo killtrace record
+  sudo killtrace record --store /srv/deaths --max-size 500M --max-age 90d
+  sudo killtrace record --include nonzero,interrupt
+
+Stop it with Ctrl-C or SIGTERM. Only its owner can read the store."
+)]
+pub struct RecordArgs {
+    /// Where the deaths are kept [default: /var/lib/killtrace]
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+
+    /// How large the store may become; the oldest deaths go first: 500K, 64M, 2G
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
+    pub max_size: u64,
+
+    /// How long deaths are kept: 12h, 30d
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
+    pub max_age: Duration,
+
+    /// Keep these as well, which are normal on most machines
+    #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
+    pub include: Vec<Included>,
+
+    #[command(flatten)]
+    pub collect: CollectArgs,
+}
+
+/// Deaths that are kept only on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Included {
+    /// Whatever ended by itself with another exit status than 0
+    Nonzero,
+    /// Commands whose reader went away, as in `yes | head`
+    Pipe,
+    /// Commands that were ended by a key, such as Ctrl-C
+    Interrupt,
+}
+
+/// Say why something died, from what `killtrace record` remembers
+///
+/// Tells the newest death that matches. It asks the store of this machine, or the
+/// files and stores that are named: also several at once, also of other machines,
+/// also saved reports.
+#[derive(Debug, Default, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
+  sudo killtrace why                         what died last?
+  sudo killtrace why vite                    by name
+  sudo killtrace why 4021                    by process id
+  sudo killtrace why web.service --since yesterday --last 5
+  killtrace why vite report.json /mnt/pi/var/lib/killtrace
+
+Exits with 3 when nothing matches."
+)]
+pub struct WhyArgs {
+    /// A name, a process id or a unit; then stores, reports or copied segments
+    /// to ask instead of this machine's store, `-` for stdin
+    #[arg(verbatim_doc_comment, value_name = "TARGET] [FILE")]
+    pub words: Vec<PathBuf>,
+
+    /// The store to ask
+    #[arg(long, value_name = "DIR")]
+    pub store: Vec<PathBuf>,
+
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub select: AskArgs,
+
+    /// Died no earlier: 2h, yesterday, 03:12, 2026-11-21, 2026-11-21T03:12
+    #[arg(long, value_name = "TIME", value_parser = moment, help_heading = "Which deaths")]
+    pub since: Option<Timestamp>,
+
+    /// Died before that; times are this machine's own, unless they end in Z or +01:00
+    #[arg(long, value_name = "TIME", value_parser = moment, help_heading = "Which deaths")]
+    pub until: Option<Timestamp>,
+
+    /// How many to tell, newest first
+    #[arg(long, value_name = "N", default_value = "1", value_parser = how_many, help_heading = "Which deaths")]
+    pub last: usize,
+}
+
+/// Which deaths are asked about. Of one kind, any may hold; of different kinds, all must.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Which deaths")]
+pub struct AskArgs {
+    /// Name of the process, its program, or the script it ran
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub comm: Vec<String>,
+
+    /// Process id, also the one inside a container
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+
+    /// Regular expression found in the command line
+    #[arg(long, value_name = "REGEX", value_parser = not_empty)]
+    pub cmdline: Vec<String>,
+
+    /// systemd unit, system or user
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub unit: Vec<String>,
+
+    /// User it ran as
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub user: Vec<String>,
+}
+
 /// Show a saved report, or replay recorded events into one
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -238,8 +364,41 @@ fn not_empty(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
 }
 
+/// Reads `500K`, `64M`, `2G`, powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "write it like 500K, 64M or 2G".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_not_a_number| wrong())?;
+    let unit: u64 = match text[digits..].trim_end_matches("iB").trim_end_matches('B') {
+        "" => 1,
+        "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        "G" | "g" => 1 << 30,
+        "T" | "t" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    match number.checked_mul(unit) {
+        Some(size) if size >= SMALLEST_STORE => Ok(size),
+        Some(_) => Err("it must be at least 256K, to hold some deaths".to_owned()),
+        None => Err("it is too large".to_owned()),
+    }
+}
+
+/// A death takes some 10 KiB, and a store is emptied an eighth at a time.
+const SMALLEST_STORE: u64 = 256 << 10;
+
+fn how_many(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=MOST_TOLD) => Ok(number),
+        _ => Err(format!("write a number from 1 to {MOST_TOLD}")),
+    }
+}
+
+/// Most deaths that are held in memory at once.
+const MOST_TOLD: usize = 1000;
+
 /// Reads `90`, `10s`, `500ms`, `5m`, `1h30m`, `2d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write it like 90, 10s, 5m or 1h30m".to_owned();
     if let Ok(seconds) = text.parse::<u64>() {
         return positive(Duration::from_secs(seconds));
@@ -299,6 +458,16 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         assert_eq!(duration("1s500ms"), Ok(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [("500K", 500 << 10), ("64M", 64 << 20), ("2G", 2 << 30), ("64MiB", 64 << 20)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "64X", "-1M", "1.5G", "10", "99999999999999T", "64M64M"] {
+            assert!(size(text).is_err(), "{text}");
+        }
     }
 
     #[test]

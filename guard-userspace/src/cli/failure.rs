@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 
 use crate::collect::CollectError;
 use crate::recording::RecordingError;
+use crate::store::StoreError;
+use crate::store::ask::AskError;
 
 /// Exit codes, as documented for users.
 pub mod exit {
@@ -13,6 +15,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Nothing died before `--once` or `--duration` ended.
     pub const NOTHING_DIED: u8 = 3;
+    /// `why`: no recorded death matches.
+    pub const NOTHING_MATCHES: u8 = 3;
     /// Privileges are missing (`EX_NOPERM` of sysexits.h).
     pub const PRIVILEGES: u8 = 77;
     /// `run`: killtrace failed, so the command was not run, as `env` and `timeout` say it.
@@ -113,6 +117,21 @@ impl From<RecordingError> for Failure {
     }
 }
 
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        AskError::Store(error).into()
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let help = error.help();
+        let denied = matches!(&error, AskError::Store(error) if error.is_denied());
+        let code = if denied { exit::PRIVILEGES } else { exit::FAILED };
+        Self { help, ..Self::from(anyhow::Error::new(error)) }.with_code(code)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         line(f, "error: ", &self.error.to_string())?;
@@ -164,6 +183,16 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn a_store_of_somebody_else_is_a_matter_of_privileges() {
+        let denied = |kind: std::io::ErrorKind| {
+            let path = "/var/lib/killtrace".into();
+            Failure::from(StoreError::Io { what: "read", path, source: kind.into() }).code()
+        };
+        assert_eq!(denied(std::io::ErrorKind::PermissionDenied), exit::PRIVILEGES);
+        assert_eq!(denied(std::io::ErrorKind::StorageFull), exit::FAILED);
+    }
 
     #[test]
     fn an_error_says_what_why_and_what_to_do() {

@@ -6,8 +6,10 @@ mod child;
 pub mod demo;
 pub mod doctor;
 pub mod failure;
+mod keeper;
 mod log;
 mod output;
+pub mod record;
 pub mod report;
 pub mod run;
 mod safe_file;
@@ -16,6 +18,8 @@ mod session;
 mod signals;
 mod sources;
 pub mod watch;
+mod when;
+pub mod why;
 
 use args::{Cli, Command};
 use failure::Failure;
@@ -28,6 +32,8 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Watch(args) => watch::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -67,11 +67,13 @@ enum Target {
     File(SafeFile),
 }
 
-/// Whose output it is: a watch owns stdout, a command that is run owns it itself.
+/// Whose output it is: a watch owns stdout, a command that is run owns it itself. The flight recorder tells a line a
+/// death, for a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Watch,
     Command,
+    Record,
 }
 
 /// The output of a session.
@@ -104,7 +106,7 @@ impl Output {
             Some(name) => Some(report::by_name(name).context("no such format")?),
             None => args.json.then_some(json),
         };
-        let mut live = Some(if owner == Owner::Watch { Stream::Stdout } else { Stream::Stderr });
+        let mut live = Some(if owner == Owner::Command { Stream::Stderr } else { Stream::Stdout });
         let (format, target) = match &args.output {
             Some(path) if path == Path::new("-") => {
                 live = Some(Stream::Stderr);
@@ -147,7 +149,9 @@ impl Output {
         self.unsaved = true;
         let done = death.cause.kind == Kind::Exited && death.exit.code == Some(0);
         let untold = self.owner == Owner::Command && done && !death.victim.root;
-        if self.live.is_some() && !untold {
+        if self.owner == Owner::Record {
+            self.say(&format!("{}\n", report::escape::text(&death.summary)));
+        } else if self.live.is_some() && !untold {
             let mut text = report::text::death(death, self.live_style);
             text.push('\n');
             self.say(&text);

@@ -30,5 +30,6 @@ fn watch(args: &RunArgs) -> Result<u8, Failure> {
     log::init(args.collect.verbose);
     let collect = options(&args.collect, false);
     let backend = args.collect.backend;
-    Session { selection, output, events, backend, collect, job: Job::Run(child) }.run()
+    let job = Job::Run(child);
+    Session { selection, output, events, store: None, backend, collect, job }.run()
 }

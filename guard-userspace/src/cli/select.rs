@@ -9,7 +9,7 @@ use super::args::SelectArgs;
 use super::failure::{Failure, exit};
 use crate::collect::host;
 use crate::model::event::ProcessFacts;
-use crate::model::select::{Selectors, Subject};
+use crate::model::select::{Everybody, Selectors, Subject};
 use crate::model::{Event, Fact};
 use crate::recording;
 
@@ -25,6 +25,11 @@ impl Selection {
     /// Selects one process.
     pub(crate) fn pid(pid: u32) -> Result<Self, Failure> {
         Self::new(vec![format!("pid={pid}")])
+    }
+
+    /// Selects every process of the machine, for what is worth a word.
+    pub(crate) fn everybody(everybody: Everybody) -> Result<Self, Failure> {
+        Self::new(vec![format!("everybody={}", everybody.word())])
     }
 
     /// Checks what was given on the command line.

@@ -11,6 +11,7 @@ use super::agent::Agent;
 use super::args::Backend;
 use super::child::Child;
 use super::failure::{Failure, exit};
+use super::keeper::Store;
 use super::output::Output;
 use super::select::Selection;
 use super::signals::{Arrived, Blocked, Signals};
@@ -25,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// Where to record every event.
     pub(crate) events: Option<File>,
+    /// Where to keep what dies on the whole machine.
+    pub(crate) store: Option<Store>,
     pub(crate) backend: Backend,
     pub(crate) collect: Options,
     pub(crate) job: Job,
@@ -75,7 +78,8 @@ impl Session {
         if !abilities.capabilities.exec_args {
             go_first();
         }
-        let mut agent = Agent::new(sources, abilities, self.selection, self.output, self.events);
+        let Self { selection, output, events, store, .. } = self;
+        let mut agent = Agent::new(sources, abilities, selection, output, events, store)?;
         agent.seed()?;
         log::debug!("seeded after {:?}", began.elapsed());
         let mut job = self.job;

@@ -21,7 +21,7 @@ pub fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let collect = options(&args.collect, !args.select.port.is_empty());
     let job = Job::Watch { once: args.once, duration: args.duration };
     let backend = args.collect.backend;
-    Session { selection, output, events, backend, collect, job }.run()
+    Session { selection, output, events, store: None, backend, collect, job }.run()
 }
 
 /// How the sources are opened. Listening sockets are followed only when ports are watched.

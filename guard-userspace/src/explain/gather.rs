@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::model::Report;
+use crate::model::record::DeathRecord;
 use crate::model::report::{AlsoDied, Collector, Death, Watch};
 
 use super::process::ProcId;
-use super::{DeathRecord, Explainer};
+use super::{Answered, Explainer};
 
 impl Explainer {
     /// Everything so far. Its `generated_at` is the time of the last event.
@@ -46,6 +47,39 @@ impl Explainer {
         }
     }
 
+    /// Deaths answered since the last call, in order, each as a record of its own; and forgets them. Which others
+    /// died with them is noted as far as they were answered together.
+    pub fn take_records(&mut self) -> Vec<DeathRecord> {
+        let mut deaths: Vec<Death> = self.deaths.iter().map(|told| told.death.clone()).collect();
+        if deaths.is_empty() {
+            return Vec::new();
+        }
+        self.group(&mut deaths);
+        let header = &self.header;
+        let records = deaths.into_iter().map(|death| DeathRecord {
+            schema: DeathRecord::SCHEMA.to_owned(),
+            tool: header.tool.clone(),
+            host: header.host.clone(),
+            backend: header.backend.clone(),
+            degraded: header.degraded.clone(),
+            timeline: self.timeline.of(header, &death),
+            death,
+        });
+        let records = records.collect();
+        self.deaths.clear();
+        self.taken = 0;
+        // What a later answer rests on, it shows again.
+        self.timeline.clear();
+        records
+    }
+
+    /// Sets what the wall clock says: a machine without a battery for its clock learns the time while it runs.
+    pub fn set_wall_clock(&mut self, wall_minus_boottime_ns: i64) {
+        let since_ns = self.header.since_ns();
+        self.header.wall_minus_boottime_ns = wall_minus_boottime_ns;
+        self.header.started_at = self.header.wall(since_ns);
+    }
+
     /// Notes on each death which others followed from it, or fell to the same act.
     fn group(&self, deaths: &mut [Death]) {
         let mut by_victim: BTreeMap<ProcId, usize> = BTreeMap::new();
@@ -56,7 +90,7 @@ impl Explainer {
                 by_act.entry(act).or_default().push(index);
             }
         }
-        let also = |record: &DeathRecord, because_of_death| AlsoDied {
+        let also = |record: &Answered, because_of_death| AlsoDied {
             pid: record.death.victim.pid,
             comm: record.death.victim.comm.clone(),
             because_of_death,

@@ -15,6 +15,7 @@ pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
 pub mod losses;
+mod machine;
 mod oom;
 pub mod oom_log;
 pub mod oom_scene;
@@ -73,8 +74,10 @@ pub struct Explainer {
     events: u64,
     roots_seen: u64,
     pending: VecDeque<Pending>,
+    /// How many of them wait for their status before it is known whether they are worth an answer.
+    unjudged: usize,
     wants: Vec<Want>,
-    deaths: Vec<DeathRecord>,
+    deaths: Vec<Answered>,
     deaths_omitted: u64,
     /// How many of `deaths` have been taken.
     taken: usize,
@@ -93,12 +96,14 @@ struct Pending {
     last_chance_ns: u64,
     /// Descendants that the collector was asked about, once they had been reparented, and has not answered for.
     awaited: Option<BTreeSet<u32>>,
+    /// It is known to be worth an answer.
+    judged: bool,
     surroundings: Surroundings,
 }
 
 /// A death as the report keeps it, and what ties it to others.
 #[derive(Debug)]
-struct DeathRecord {
+struct Answered {
     death: Death,
     victim: ProcId,
     /// Whose end it followed from.
@@ -137,6 +142,7 @@ impl Explainer {
             events: 0,
             roots_seen: 0,
             pending: VecDeque::new(),
+            unjudged: 0,
             wants: Vec::new(),
             deaths: Vec::new(),
             deaths_omitted: 0,
@@ -292,7 +298,11 @@ impl Explainer {
         let Some(process) = self.table.get(id) else { return };
         let Some(run) = process.history.runs.get(run) else { return };
         self.acts.note(id, run);
-        if process.tree.is_none() || run.count > 1 {
+        if !self.is_watched(process) || run.count > 1 {
+            return;
+        }
+        if process.tree.is_none() {
+            self.signalled_outside(id, run.current, run.signo, run.result);
             return;
         }
         let sender = run.current.and_then(|sender| self.table.get(sender));
@@ -313,7 +323,7 @@ impl Explainer {
 
     fn oom_marked(&mut self, id: ProcId) {
         let Some(process) = self.table.get(id) else { return };
-        if process.tree.is_some() {
+        if self.is_watched(process) {
             self.timeline.oom_victim(process, &self.table);
             if let Some(cgroups) = process.image.cgroups.as_deref() {
                 self.oom_scenes.open(id, cgroups.clone());
@@ -331,26 +341,34 @@ impl Explainer {
             self.selectors.pids.retain(|&pid| pid != tgid);
         }
         if process.tree.is_none() {
+            self.died_outside(id);
             return;
         }
         self.patterns.ended(scene(&self.header, &self.table, self.now_ns), process);
-        let descendants: Vec<ProcId> = self
-            .table
-            .descendants(id)
-            .into_iter()
-            .filter(|&id| self.table.get(id).is_some_and(process::Process::alive))
-            .collect();
+        self.wait_for_the_rest(id, ending.at.t_ns);
+        self.ask_about_surroundings(id);
+    }
+
+    /// Puts a death among those that wait for late facts.
+    fn wait_for_the_rest(&mut self, id: ProcId, ended_ns: u64) {
+        let alive = |id: &ProcId| self.table.get(*id).is_some_and(process::Process::alive);
+        let descendants: Vec<ProcId> = self.table.descendants(id).into_iter().filter(alive).collect();
+        self.pending.push_back(Pending {
+            id,
+            due_ns: ended_ns.saturating_add(Self::SETTLE_NS),
+            last_chance_ns: ended_ns.saturating_add(Self::LAST_CHANCE_NS),
+            awaited: None,
+            judged: self.table.get(id).is_some_and(|process| process.tree.is_some()),
+            surroundings: Surroundings { descendants, ..Surroundings::default() },
+        });
+    }
+
+    fn ask_about_surroundings(&mut self, id: ProcId) {
+        let Some(process) = self.table.get(id) else { return };
         let cgroups: Option<Cgroups> = process.image.cgroups.as_deref().cloned();
         self.wants.extend(cgroups.map(Want::CgroupMemory));
         // Last: its answer says that all of these have been given.
         self.wants.push(Want::MachineMemory);
-        self.pending.push_back(Pending {
-            id,
-            due_ns: ending.at.t_ns.saturating_add(Self::SETTLE_NS),
-            last_chance_ns: ending.at.t_ns.saturating_add(Self::LAST_CHANCE_NS),
-            awaited: None,
-            surroundings: Surroundings { descendants, ..Surroundings::default() },
-        });
     }
 
     fn cgroup_memory(&mut self, memory: &crate::model::event::CgroupMemory) {
@@ -370,7 +388,7 @@ impl Explainer {
     fn kernel_log(&mut self, event: &Event, text: &str) {
         let Some(tid) = self.oom_logs.note(text) else { return };
         let watched = self.table.by_tid(tid).and_then(|id| self.table.get(id));
-        if watched.is_some_and(|process| process.tree.is_some()) {
+        if watched.is_some_and(|process| self.is_watched(process)) {
             let what = What::KernelLog { text: text.to_owned() };
             self.timeline.add(Mark { id: event.id, t_ns: event.t_ns }, what);
         }

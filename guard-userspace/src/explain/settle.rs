@@ -11,7 +11,7 @@ use super::doubt::Doubt;
 use super::patterns::AnsweredDeath;
 use super::process::ProcId;
 use super::story::{self, Teller};
-use super::{DeathRecord, Explainer, Pending};
+use super::{Answered, Explainer, Pending};
 
 impl Explainer {
     /// Notes that the collector has answered for a process.
@@ -53,6 +53,7 @@ impl Explainer {
 
     /// Answers the deaths whose late facts have come, or had their time.
     pub(super) fn settle(&mut self, now_ns: u64) {
+        self.judge_the_unjudged();
         self.ask_about_survivors(now_ns);
         while let Some(pending) = self.pending.front() {
             let ending = self.table.get(pending.id).and_then(|process| process.ending);
@@ -96,7 +97,7 @@ impl Explainer {
         let because_of = story.finding.because_of.or(story.followed.map(|followed| followed.origin));
         let confidence = if story.followed.is_some() { Confidence::Likely } else { story.finding.confidence };
         let act = story.shared_act;
-        self.deaths.push(DeathRecord { death, victim: pending.id, because_of, confidence, act });
+        self.deaths.push(Answered { death, victim: pending.id, because_of, confidence, act });
         if self.deaths.len() > Self::DEATHS {
             // Some at a time: moving the rest down for each would cost more than the answer itself.
             let gone = Self::DEATHS / 10;

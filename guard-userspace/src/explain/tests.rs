@@ -2,6 +2,7 @@
 
 mod advice;
 mod followed;
+mod machine;
 mod memory;
 mod own_doing;
 mod services;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::header::Header;
-use crate::model::report::{ExitStatus, ProcessRef, TimelineEntry, What};
+use crate::model::report::{Death, ExitStatus, ProcessRef, TimelineEntry, What};
 use crate::model::signal::code_name;
 
 use super::history::SignalRun;
@@ -39,6 +39,26 @@ impl Timeline {
     /// Marks entries that an answer rests on.
     pub fn keep(&mut self, ids: impl IntoIterator<Item = u64>) {
         self.evidence.extend(ids);
+    }
+
+    /// The entries that an answer rests on, in time order.
+    #[must_use]
+    pub fn of(&self, header: &Header, death: &Death) -> Vec<TimelineEntry> {
+        let ids: BTreeSet<u64> =
+            death.evidence.iter().copied().chain(death.chain.iter().map(|step| step.event)).collect();
+        let entry = |id: u64| {
+            let (t_ns, what) = self.entries.get(&id)?;
+            Some(TimelineEntry { id, t: header.wall(*t_ns), t_ns: *t_ns, what: what.clone() })
+        };
+        let mut entries: Vec<_> = ids.into_iter().filter_map(entry).collect();
+        entries.sort_by_key(|entry| (entry.t_ns, entry.id));
+        entries
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.evidence.clear();
     }
 
     pub fn fork(&mut self, child: &Process, table: &Table) {

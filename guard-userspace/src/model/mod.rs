@@ -1,10 +1,12 @@
 //! Plain data: what the kernel said, what killtrace makes of it. No I/O, no clock.
 
+pub mod answer;
 pub mod event;
 pub mod header;
 mod interpreter;
 pub mod kernel_log;
 mod name;
+pub mod record;
 pub mod report;
 pub mod select;
 pub mod signal;

@@ -59,7 +59,7 @@ pub fn script<'a>(exe: Option<&str>, cmdline: &'a [String]) -> Option<&'a str> {
 /// Whether `--comm WANTED` means this process: its comm, its program, the word it was called by, the script it
 /// runs with or without suffix, its title, or the name killtrace itself gives it.
 #[must_use]
-pub(super) fn answers_to(subject: &Subject<'_>, wanted: &str) -> bool {
+pub fn answers_to(subject: &Subject<'_>, wanted: &str) -> bool {
     if wanted.is_empty() {
         return false;
     }
@@ -72,6 +72,19 @@ pub(super) fn answers_to(subject: &Subject<'_>, wanted: &str) -> bool {
     called
         || script(subject.exe, cmdline).is_some_and(|script| script == wanted || stem(script) == wanted)
         || name(subject) == wanted
+}
+
+/// Every word but its [`name`] that [`answers_to`] knows a process by.
+#[must_use]
+pub fn names<'a>(comm: &'a str, exe: Option<&'a str>, cmdline: &'a [String]) -> Vec<&'a str> {
+    let mut names = vec![comm];
+    names.extend(exe.map(basename));
+    if let Some(argv0) = cmdline.first() {
+        names.extend([argv0.as_str(), argv0_word(cmdline)]);
+    }
+    names.extend(script(exe, cmdline).into_iter().flat_map(|script| [script, stem(script)]));
+    names.retain(|name| !name.is_empty());
+    names
 }
 
 /// What runs in a process.

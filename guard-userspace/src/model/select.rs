@@ -9,7 +9,7 @@ use super::name;
 use super::text::Comm;
 use super::unit;
 
-pub use super::name::{basename, name, script};
+pub use super::name::{answers_to, basename, name, names, script};
 
 /// The user's selectors. A process that any of them matches is a root of a watched tree.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,28 @@ pub struct Selectors {
     pub units: Vec<String>,
     pub cgroups: Vec<String>,
     pub uids: Vec<u32>,
+    /// Of every process of the machine, the deaths that are worth a word. None of them is the root of a tree.
+    pub everybody: Option<Everybody>,
+}
+
+/// Which ends are worth a word where nobody was selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Everybody {
+    /// By a signal, by the OOM killer, or after a request to stop.
+    Killed,
+    /// Those that ended by themselves and say that they failed as well.
+    KilledOrFailed,
+}
+
+impl Everybody {
+    /// As the report names it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::KilledOrFailed => "killed-or-failed",
+        }
+    }
 }
 
 /// What a selector can look at.
@@ -66,7 +88,7 @@ impl Selectors {
     /// No selector was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { comms, pids, cmdlines, ports, units, cgroups, uids } = self;
+        let Self { comms, pids, cmdlines, ports, units, cgroups, uids, everybody } = self;
         comms.is_empty()
             && pids.is_empty()
             && cmdlines.is_empty()
@@ -74,12 +96,13 @@ impl Selectors {
             && units.is_empty()
             && cgroups.is_empty()
             && uids.is_empty()
+            && everybody.is_none()
     }
 
     /// Each selector as the report shows it, `comm=vite`.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
-        let Self { comms, pids, cmdlines, ports, units, cgroups, uids } = self;
+        let Self { comms, pids, cmdlines, ports, units, cgroups, uids, everybody } = self;
         let comms = comms.iter().map(|comm| format!("comm={comm}"));
         let pids = pids.iter().map(|pid| format!("pid={pid}"));
         let cmdlines = cmdlines.iter().map(|pattern| format!("cmdline={pattern}"));
@@ -87,7 +110,10 @@ impl Selectors {
         let units = units.iter().map(|unit| format!("unit={unit}"));
         let cgroups = cgroups.iter().map(|cgroup| format!("cgroup={cgroup}"));
         let uids = uids.iter().map(|uid| format!("user={uid}"));
-        comms.chain(pids).chain(cmdlines).chain(ports).chain(units).chain(cgroups).chain(uids).collect()
+        let everybody = everybody.iter().map(|everybody| format!("everybody={}", everybody.word()));
+        let one_by_one =
+            comms.chain(pids).chain(cmdlines).chain(ports).chain(units).chain(cgroups).chain(uids);
+        one_by_one.chain(everybody).collect()
     }
 }
 

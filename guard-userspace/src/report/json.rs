@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 
 use super::{Options, Report, escape};
 use crate::model;
+use crate::model::record::{DeathRecord, Gap};
 
-/// Where the schema of the current format is published.
-pub const SCHEMA_ID: &str = "https://github.com/killtrace/killtrace/raw/main/docs/schema/report-1.json";
+/// Where the schemas of the current formats are published.
+pub const SCHEMAS: &str = "https://github.com/killtrace/killtrace/raw/main/docs/schema/";
 
 /// Pretty JSON with a line break at the end.
 #[derive(Debug)]
@@ -34,21 +36,38 @@ impl Report for Json {
     }
 }
 
-/// The JSON Schema of a report, pretty, with a line break at the end.
+/// The JSON Schema of a report.
 ///
-/// It describes what killtrace writes: every key is required, and unknown is `null`.
+/// # Errors
+/// Like those of [`schemas`].
+pub fn schema() -> serde_json::Result<String> {
+    schema_of::<model::Report>("report-1.json", model::Report::SCHEMA)
+}
+
+/// The JSON Schemas of a report and of what the flight recorder keeps: each with its file's name, pretty, with a line
+/// break at the end.
+///
+/// They describe what killtrace writes: every key is required, and unknown is `null`.
 ///
 /// # Errors
 /// Never in practice: a schema is plain JSON.
-pub fn schema() -> serde_json::Result<String> {
+pub fn schemas() -> serde_json::Result<[(&'static str, String); 3]> {
+    Ok([
+        ("report-1.json", schema()?),
+        ("death-1.json", schema_of::<DeathRecord>("death-1.json", DeathRecord::SCHEMA)?),
+        ("gap-1.json", schema_of::<Gap>("gap-1.json", Gap::SCHEMA)?),
+    ])
+}
+
+fn schema_of<T: JsonSchema>(file: &str, name: &str) -> serde_json::Result<String> {
     let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let mut schema = generator.into_root_schema_for::<model::Report>();
-    schema.insert("$id".to_owned(), SCHEMA_ID.into());
-    schema.insert("title".to_owned(), model::Report::SCHEMA.into());
+    let mut schema = generator.into_root_schema_for::<T>();
+    schema.insert("$id".to_owned(), format!("{SCHEMAS}{file}").into());
+    schema.insert("title".to_owned(), name.into());
     if let Some(version) =
         schema.pointer_mut("/properties/schema").and_then(|version| version.as_object_mut())
     {
-        version.insert("const".to_owned(), model::Report::SCHEMA.into());
+        version.insert("const".to_owned(), name.into());
     }
     let mut text = serde_json::to_string_pretty(&schema)?;
     text.push('\n');
@@ -62,6 +81,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::model::record::Why;
     use crate::report::sample;
 
     fn render(report: &model::Report) -> String {
@@ -71,7 +91,11 @@ mod tests {
     }
 
     fn validator() -> jsonschema::Validator {
-        let schema = serde_json::from_str(&schema().unwrap()).unwrap();
+        validator_of(&schemas().unwrap()[0].1)
+    }
+
+    fn validator_of(schema: &str) -> jsonschema::Validator {
+        let schema = serde_json::from_str(schema).unwrap();
         jsonschema::draft202012::meta::validate(&schema).unwrap();
         jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
     }
@@ -82,14 +106,40 @@ mod tests {
     }
 
     #[test]
-    fn the_checked_in_schema_is_up_to_date() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema/report-1.json");
-        let checked_in = std::fs::read_to_string(&path).unwrap();
-        assert!(
-            checked_in == schema().unwrap(),
-            "the report's types and docs/schema/report-1.json differ; \
-             write it with `cargo xtask schema`, and read what changed"
-        );
+    fn the_checked_in_schemas_are_up_to_date() {
+        for (file, schema) in schemas().unwrap() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema").join(file);
+            assert!(
+                std::fs::read_to_string(&path).is_ok_and(|checked_in| checked_in == schema),
+                "the types and docs/schema/{file} differ; \
+                 write it with `cargo xtask schema`, and read what changed"
+            );
+        }
+    }
+
+    #[test]
+    fn every_recorded_death_follows_its_schema() {
+        let schemas = schemas().unwrap();
+        let death = validator_of(&schemas[1].1);
+        let mut count = 0;
+        for report in [sample::report(), sample::every_variant()] {
+            for record in DeathRecord::of_report(report) {
+                assert_eq!(fault(&death, &serde_json::to_value(&record).unwrap()), None);
+                count += 1;
+            }
+        }
+        assert!(count > 1);
+        let record = DeathRecord::of_report(sample::report()).next().unwrap();
+        let gap = Gap {
+            schema: Gap::SCHEMA.to_owned(),
+            tool: record.tool,
+            host: record.host,
+            from: None,
+            until: record.death.died_at,
+            why: Why::NothingBefore,
+            count: None,
+        };
+        assert_eq!(fault(&validator_of(&schemas[2].1), &serde_json::to_value(gap).unwrap()), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod markdown;
 pub mod perfetto;
 mod secrets;
 pub mod text;
+pub mod why;
 mod words;
 
 #[cfg(test)]

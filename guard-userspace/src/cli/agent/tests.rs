@@ -84,7 +84,7 @@ fn agent(sources: Vec<Box<dyn Source>>) -> (Agent, File) {
     let output = Output::new(&OutputArgs::default(), Owner::Watch).unwrap();
     let file = tempfile::tempfile().unwrap();
     let events = file.try_clone().unwrap();
-    (Agent::new(sources, abilities, selection, output, Some(events)), file)
+    (Agent::new(sources, abilities, selection, output, Some(events), None).unwrap(), file)
 }
 
 fn recorded(mut file: File) -> (Header, Vec<Event>) {

@@ -1,0 +1,35 @@
+//! `killtrace record`
+
+use std::path::PathBuf;
+
+use super::args::{OutputArgs, RecordArgs};
+use super::failure::Failure;
+use super::keeper::{Include, Store};
+use super::log;
+use super::output::{Output, Owner};
+use super::safe_file::open_growing;
+use super::select::Selection;
+use super::session::{Job, Session};
+use super::watch;
+use crate::collect::host;
+use crate::store::{Limits, Seen, Writer};
+
+/// Records until it is told to stop; returns the exit code.
+///
+/// # Errors
+/// When the store cannot be used, privileges are missing, or the kernel gives no events.
+pub fn run(args: &RecordArgs) -> Result<u8, Failure> {
+    let include = Include::new(&args.include);
+    let selection = Selection::everybody(include.everybody())?;
+    let output = Output::new(&OutputArgs::default(), Owner::Record)?;
+    let events = args.collect.events.as_deref().map(open_growing).transpose()?;
+    log::init(args.collect.verbose);
+    let directory = args.store.clone().unwrap_or_else(|| PathBuf::from(crate::store::DEFAULT));
+    let limits = Limits { max_bytes: args.max_size, max_age: args.max_age };
+    let seen = Seen::take(&directory, host::host().boot_id)?;
+    let writer = Writer::open(&directory, limits)?;
+    let store = Some(Store { directory, seen, writer, include });
+    let collect = watch::options(&args.collect, false);
+    let job = Job::Watch { once: false, duration: None };
+    Session { selection, output, events, store, backend: args.collect.backend, collect, job }.run()
+}
