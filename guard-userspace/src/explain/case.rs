@@ -223,6 +223,11 @@ impl<'a> Case<'a> {
         raised && self.own(run) && !run.group && run.code > code::SI_USER && run.handled > 0
     }
 
+    /// The last fault of its own that a handler took, which may have exited there or gone on.
+    pub fn handled_fault(&self) -> Option<&'a SignalRun> {
+        self.victim.history.runs.iter().rev().find(|run| self.is_own_fault(run))
+    }
+
     /// The fault in whose handler it called `exit`.
     ///
     /// A handler runs with its signal blocked (kernel/signal.c, `signal_delivered`), and a fault that is blocked cannot
@@ -230,7 +235,7 @@ impl<'a> Case<'a> {
     /// such as Java handle faults all day, so what is long over counts for nothing.
     fn in_fault_handler(&self, exit_code: Option<i32>) -> Option<Decisive<'a>> {
         const PROMPT_NS: u64 = 50_000_000;
-        let run = self.victim.history.runs.iter().rev().find(|run| self.is_own_fault(run))?;
+        let run = self.handled_fault()?;
         let by = self.victim.ended_by;
         let blocked = by.filter(|by| by.tid == run.target_tid).and_then(|by| by.blocked);
         let confidence = if blocked.is_some_and(|blocked| blocked & run.signo.bit() != 0) {

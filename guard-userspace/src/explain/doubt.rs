@@ -29,6 +29,7 @@ impl Doubt<'_> {
             self.passed_on(case, finding),
             traced(case, finding),
             perhaps_taken(case, finding),
+            perhaps_in_its_handler(case, finding),
             perhaps_asked_by_sysrq(case, finding),
         ];
         for gap in holes.into_iter().flatten() {
@@ -128,6 +129,20 @@ fn perhaps_taken(case: &Case<'_>, finding: &Finding) -> Option<String> {
     }
     let run = case.untaken_request()?;
     Some(format!("it was sent {}, and whether it took that could not be seen", run.signo))
+}
+
+/// It failed a while after a fault that its handler took, and whether it was still in there could not be read: a
+/// handler may write a report first, on a slow disk.
+fn perhaps_in_its_handler(case: &Case<'_>, finding: &Finding) -> Option<String> {
+    let failed = finding.kind == Kind::Exited && case.exit_code() != Some(0);
+    if !failed || case.ending.exit.blocked.is_some() {
+        return None;
+    }
+    let fault = case.handled_fault()?;
+    let recent = case.ending.at.t_ns.saturating_sub(fault.last.t_ns) < STOP_WINDOW_NS;
+    recent.then(|| {
+        format!("it handled a {} before, and whether its handler exited could not be seen", fault.signo)
+    })
 }
 
 /// It had handlers, when watching began, for requests to stop or for this signal, or could wait for them.

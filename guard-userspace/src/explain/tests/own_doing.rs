@@ -158,11 +158,15 @@ fn a_fault_counts_when_it_never_left_its_handler() {
         exit(&mut scenario, 100, 3 << 8, how);
         assert_cause(&scenario.death(100), kind, confidence, detail);
     }
-    let mut long_over = program();
-    own(&mut long_over, Signo::SEGV, 1, false, None);
-    long_over.handle(100, Signo::SEGV).wait(500);
-    exit(&mut long_over, 100, 3 << 8, unknown);
-    assert_cause(&long_over.death(100), Kind::Exited, Confidence::Certain, None);
+    for (waited_ms, status, confidence) in
+        [(500, 3, Confidence::Likely), (500, 0, Confidence::Certain), (31_000, 3, Confidence::Certain)]
+    {
+        let mut over = program();
+        own(&mut over, Signo::SEGV, 1, false, None);
+        over.handle(100, Signo::SEGV).wait(waited_ms);
+        exit(&mut over, 100, status << 8, unknown);
+        assert_cause(&over.death(100), Kind::Exited, confidence, None);
+    }
 }
 
 #[test]
