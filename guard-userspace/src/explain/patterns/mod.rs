@@ -13,11 +13,12 @@ mod spawn_storm;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Display, Formatter};
 
 use crate::model::Header;
 use crate::model::report::{Actor, Death, Kind, Pattern, PatternKind, Role, UnitScope};
 use crate::model::time::Timestamp;
+use crate::model::unit;
 use crate::model::want::Want;
 
 use super::case::Case;
@@ -173,9 +174,48 @@ impl AnsweredDeath<'_> {
         actors.any(|actor| matches!(actor.role, Role::TestRunner | Role::PackageScript))
     }
 
+    /// What died: by name, and by service, for two may run one program. A scope or a service that `systemd-run` makes
+    /// has another name each time.
+    fn subject(&self) -> Subject {
+        let unit = self.victim.image.cgroups.as_deref().and_then(unit::service);
+        let unit = unit.filter(|unit| !unit.name.starts_with("run-")).map(|unit| unit.name);
+        Subject { name: self.death.victim.name.clone(), unit }
+    }
+
+    /// What it died of, in the words that follow `each time`.
+    fn cause(&self) -> String {
+        let death = self.death;
+        match (death.cause.kind, self.by(), &death.exit.signal, death.exit.code) {
+            (Kind::OomKill, ..) => "killed by the kernel's OOM killer".to_owned(),
+            (_, Some(by), ..) => format!("by {by}"),
+            (Kind::Crashed, _, Some(signal), _) => format!("crashing with {signal}"),
+            (Kind::KilledBySelf, _, Some(signal), _) => format!("sending {signal} to itself"),
+            (_, _, Some(signal), _) => format!("of {signal}"),
+            (_, _, None, Some(code)) => format!("exiting with code {code}"),
+            (_, _, None, None) => "in a way that could not be seen".to_owned(),
+        }
+    }
+
     /// Whose act it was, and who started that one, up to who decided it.
     fn by(&self) -> Option<String> {
         self.death.killer.as_ref().map(|killer| line(killer, self.death.decider()))
+    }
+}
+
+/// What dies again and again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Subject {
+    name: String,
+    /// The service that it belongs to.
+    unit: Option<String>,
+}
+
+impl Display for Subject {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.unit {
+            Some(unit) => write!(f, "{} in {unit}", self.name),
+            None => f.write_str(&self.name),
+        }
     }
 }
 

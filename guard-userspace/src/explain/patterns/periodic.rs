@@ -1,27 +1,29 @@
 //! A death of one cause at regular times: the beat of a timer, or of a leak that takes so long to fill its limit.
 
-use crate::model::report::{Death, Kind, Pattern, PatternKind};
+use crate::model::report::{Kind, Pattern, PatternKind};
 use crate::model::time::Timestamp;
 use crate::model::units::{elapsed, moment};
 
 use super::kept::{self, Kept};
 use super::restart_loop::LOOP_GAP_NS;
 use super::rhythm::Rhythm;
-use super::{AnsweredDeath, Detector, Scene, pattern};
+use super::{AnsweredDeath, Detector, Scene, Subject, pattern};
 
 /// What comes faster than this has no period worth the name.
 const SHORTEST_NS: u64 = 1_000_000_000;
 
-/// Periods, by the name of what dies and what it dies of.
+/// Periods, by what dies and what it dies of.
 #[derive(Debug, Default)]
 pub(super) struct Periods {
-    periods: Kept<(String, String), Period>,
+    periods: Kept<(Subject, String), Period>,
 }
 
 #[derive(Debug)]
 struct Period {
     rhythm: Rhythm,
     by: Option<String>,
+    /// Memory ran out: the beat is how long that takes.
+    leaks: bool,
     recognised: bool,
 }
 
@@ -31,14 +33,15 @@ impl Detector for Periods {
             return None;
         }
         let by = answered.by();
-        let key = (answered.death.victim.name.clone(), cause(answered.death, by.as_deref()));
+        let key = (answered.subject(), answered.cause());
+        let leaks = answered.death.cause.kind == Kind::OomKill;
         let at = answered.death.died_at;
         let Some(period) = self.periods.current(&key) else {
-            self.periods.open(key, Period { rhythm: Rhythm::new(at), by, recognised: false });
+            self.periods.open(key, Period { rhythm: Rhythm::new(at), by, leaks, recognised: false });
             return None;
         };
         period.rhythm.beat(at);
-        if period.recognised || !period.is_one() {
+        if period.recognised || !has_period(&period.rhythm, period.leaks) {
             return None;
         }
         period.recognised = true;
@@ -46,7 +49,7 @@ impl Detector for Periods {
     }
 
     fn patterns(&self, _: Scene<'_>) -> Vec<Pattern> {
-        self.periods.recognised().map(|((name, cause), period)| period.pattern(name, cause)).collect()
+        self.periods.recognised().map(|((subject, cause), period)| period.pattern(subject, cause)).collect()
     }
 }
 
@@ -60,14 +63,15 @@ impl kept::Case for Period {
     }
 }
 
-impl Period {
-    /// A loop says already how often somebody strikes. Where nobody does, the beat itself is the clue.
-    fn is_one(&self) -> bool {
-        let shortest = if self.by.is_some() { LOOP_GAP_NS } else { SHORTEST_NS };
-        self.rhythm.regular() && self.rhythm.median_ns().is_some_and(|median| median >= shortest)
-    }
+/// A loop says already how often somebody strikes, or starts what ends at once. Where memory runs out each time, the beat
+/// itself is the clue.
+pub(super) fn has_period(rhythm: &Rhythm, leaks: bool) -> bool {
+    let shortest = if leaks { SHORTEST_NS } else { LOOP_GAP_NS };
+    rhythm.regular() && rhythm.median_ns().is_some_and(|median| median >= shortest)
+}
 
-    fn pattern(&self, name: &str, cause: &str) -> Pattern {
+impl Period {
+    fn pattern(&self, subject: &Subject, cause: &str) -> Pattern {
         let Rhythm { count, first_at, last_at, .. } = self.rhythm;
         let median_ns = self.rhythm.median_ns();
         let every = elapsed(median_ns.unwrap_or_default());
@@ -76,22 +80,10 @@ impl Period {
             trend: self.rhythm.trend(),
             by: self.by.clone(),
             text: format!(
-                "{name} dies every {every} or so: {count} times since {} UTC, each time {cause}",
+                "{subject} dies every {every} or so and comes back: {count} times since {} UTC, each time {cause}",
                 moment(first_at)
             ),
-            ..pattern(PatternKind::Periodic, name, count, (first_at, last_at))
+            ..pattern(PatternKind::Periodic, &subject.name, count, (first_at, last_at))
         }
-    }
-}
-
-/// What it died of, in the words that follow `each time`.
-fn cause(death: &Death, by: Option<&str>) -> String {
-    match (death.cause.kind, by, &death.exit.signal, death.exit.code) {
-        (Kind::OomKill, ..) => "killed by the kernel's OOM killer".to_owned(),
-        (_, Some(by), ..) => format!("by {by}"),
-        (Kind::Crashed, _, Some(signal), _) => format!("crashing with {signal}"),
-        (_, _, Some(signal), _) => format!("of {signal}"),
-        (_, _, None, Some(code)) => format!("exiting with code {code}"),
-        (_, _, None, None) => "in a way that could not be seen".to_owned(),
     }
 }

@@ -1,3 +1,5 @@
+mod loops;
+
 use super::*;
 use crate::explain::Explainer;
 use crate::explain::scenario::Scenario;
@@ -168,7 +170,7 @@ fn a_memory_limit_that_is_hit_every_half_hour_is_a_period() {
     let pattern = &report.patterns[0];
     assert_eq!((pattern.count, pattern.median_interval_ms), (4, Some(1_800_005)));
     assert!(
-        pattern.text.starts_with("server.js dies every 30 min or so: 4 times since")
+        pattern.text.starts_with("server.js dies every 30 min or so and comes back: 4 times since")
             && pattern.text.ends_with("each time killed by the kernel's OOM killer"),
         "{}",
         pattern.text
