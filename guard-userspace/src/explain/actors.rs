@@ -250,6 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn what_only_runs_another_program_decides_nothing() {
+        let mut scenario = Scenario::new();
+        scenario.seed(40, 1, "bash", &["/bin/bash", "/app/keepalive.sh"]).seeded();
+        let wrappers: [&[&str]; 6] = [
+            &["/usr/bin/nsenter", "--target", "7", "--", "pkill", "vite"],
+            &["/usr/bin/unshare", "--pid", "pkill", "vite"],
+            &["/usr/bin/setpriv", "--reuid", "7", "pkill", "vite"],
+            &["/usr/bin/setsid", "pkill", "vite"],
+            &["/usr/bin/env", "A=b", "pkill", "vite"],
+            &["/usr/bin/timeout", "5", "pkill", "vite"],
+        ];
+        for (pid, wrapper) in (100..).zip(wrappers) {
+            scenario.spawn(40, pid, wrapper).spawn(pid, pid + 100, &["/usr/bin/pkill", "vite"]);
+        }
+        let mut table = Table::new(&scenario.header);
+        for event in &scenario.events {
+            table.apply(event);
+        }
+        let id = |pid| table.by_tid(pid).expect("it is known");
+        for pid in 200..206 {
+            assert_eq!(decider(&table, id(pid), u64::MAX), id(40), "{pid}");
+        }
+    }
+
+    #[test]
     fn a_script_is_known_to_restart_by_the_last_that_it_started() {
         let mut scenario = Scenario::new();
         scenario.seed(40, 1, "bash", &["/bin/bash", "/app/keepalive.sh"]).seeded();

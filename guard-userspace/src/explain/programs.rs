@@ -58,8 +58,10 @@ pub(super) const HELPERS: &[&str] = &[
     // send signals
     "kill", "pkill", "killall", "killall5", "skill", "fuser",
     // run another program in another way
-    "xargs", "env", "sudo", "doas", "su", "nice", "ionice", "nohup", "setsid", "stdbuf", "time", "timeout", "busybox",
-    "npx",
+    "xargs", "env", "sudo", "doas", "su", "runuser", "pkexec", "nice", "ionice", "chrt", "taskset", "prlimit", "nohup",
+    "setsid", "setpriv", "setarch", "stdbuf", "time", "timeout", "busybox", "npx",
+    // in another place
+    "nsenter", "unshare", "chroot", "flock",
     // ask a manager
     "systemctl", "start-stop-daemon",
 ];
