@@ -33,8 +33,10 @@ pub(super) fn advice(
         Kind::KilledBySelf if story.finding.detail == Some(HEAP_LIMIT) => {
             [Some(heap_full(case.victim, cgroup)), None]
         }
-        Kind::KilledByProcess => {
-            [watchdog(scene.teller.table, case, story), stopped(scene.teller.table, case, story)]
+        Kind::KilledByProcess | Kind::CgroupKill => {
+            let table = scene.teller.table;
+            let daemon = oom_daemon(table, case, story);
+            [daemon.or_else(|| watchdog(table, case, story)), stopped(table, case, story)]
         }
         _ => [None, None],
     };
@@ -152,6 +154,34 @@ fn watchdog(table: &Table, case: &Case<'_>, story: &Story) -> Option<String> {
     (actors::role(table, &actor, case.victim) == Role::Watchdog).then(|| {
         format!("{} both starts {victim} and has it killed: look at the kill in what it runs.", actor.label())
     })
+}
+
+/// What spares it where a daemon ends somebody before memory runs out, and what tells the daemon when that is.
+fn oom_daemon(table: &Table, case: &Case<'_>, story: &Story) -> Option<String> {
+    let daemon = story.killer(table)?;
+    let victim = case.victim.name();
+    match daemon.name().as_str() {
+        "systemd-oomd" => {
+            let spare = service(case.victim).map_or_else(String::new, |unit| {
+                let edit = unit.control("edit", case.victim, table);
+                format!(" ManagedOOMPreference=avoid in {edit} has it choose others first.")
+            });
+            Some(format!(
+                "systemd-oomd ends the cgroup that suffers most: `oomctl` shows what it watches. \
+                 ManagedOOMMemoryPressureLimit= of the slice that it watches, or SwapUsedLimit= in oomd.conf, has it wait \
+                 longer.{spare}"
+            ))
+        }
+        "earlyoom" => {
+            let adj = case.victim.image.oom_score_adj;
+            let adj = adj.map_or_else(String::new, |adj| format!(", which was {adj}"));
+            Some(format!(
+                "earlyoom ends whoever has the highest oom_score: a lower oom_score_adj of {victim}{adj}, or its --avoid, \
+                 spares it; its -m says how little memory may be left."
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// systemd ended it: what to set, or the manager that knows why.

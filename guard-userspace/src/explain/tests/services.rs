@@ -150,3 +150,48 @@ fn a_manager_does_nothing_to_units_that_are_not_its_own() {
     assert_eq!((job(&death), behind(&death).0), (None, 1), "{}", death.summary);
     assert_eq!(death.advice, [""; 0]);
 }
+
+/// `systemctl kill -s KILL` of systemd 257 and later (src/core/unit.c, `unit_kill`), and whatever else it has the kernel
+/// do to a whole cgroup.
+#[test]
+fn systemd_that_writes_to_cgroup_kill_is_told_as_if_it_had_killed_each() {
+    let write = |scenario: &mut Scenario| {
+        let (manager, call) = (scenario.current(60), Some((Call::Write, 3)));
+        let delivered = SignalResult::Delivered;
+        scenario.signal(manager, 100, Signo::KILL, code::SI_USER, false, delivered, call);
+    };
+    let mut scenario = kiosk(&["/usr/bin/systemctl", "--user", "kill", "-s", "KILL", "kiosk"]);
+    write(&mut scenario);
+    let death = scenario.dies(100, Signo::KILL).death(100);
+    assert_cause(&death, Kind::CgroupKill, Mechanism::CgroupKill, Confidence::Certain);
+    let asked = "asked for it with `systemctl --user kill kiosk.service`";
+    assert_eq!((job(&death), behind(&death)), (None, (40, Confidence::Likely, asked)), "{}", death.summary);
+
+    let mut scenario = kiosk(&["/usr/bin/systemctl", "--user", "stop", "kiosk"]);
+    ask(&mut scenario, 60, Signo::TERM);
+    write(scenario.wait(89_998));
+    let death = scenario.dies(100, Signo::KILL).death(100);
+    assert_cause(&death, Kind::CgroupKill, Mechanism::CgroupKill, Confidence::Certain);
+    assert_eq!(job(&death), Some(Job::Timeout), "{}", death.summary);
+    assert!(
+        death.summary.contains("as it had been stopping the user unit kiosk.service"),
+        "{}",
+        death.summary
+    );
+    assert!(death.advice[0].contains("TimeoutStopSec="), "{:?}", death.advice);
+}
+
+#[test]
+fn systemd_oomd_is_told_as_such_with_what_tells_it_whom_to_spare() {
+    let mut scenario = Scenario::new();
+    scenario.seed(30, 1, "systemd-oomd", &["/lib/systemd/systemd-oomd"]).seeded();
+    scenario.spawn(1, 100, &["/usr/bin/chrome"]);
+    scenario.cgroup(100, "/user.slice/user-1000.slice/user@1000.service/app.slice/kiosk.service");
+    let death = scenario.kill(30, 100, Signo::KILL).dies(100, Signo::KILL).death(100);
+    let killer = death.killer.as_ref().expect("oomd");
+    assert_eq!((killer.pid, killer.role), (30, Role::OomDaemon));
+    let [advice] = &death.advice[..] else { panic!("{:?}", death.advice) };
+    for said in ["oomctl", "ManagedOOMMemoryPressureLimit=", "`systemctl --user edit kiosk.service`"] {
+        assert!(advice.contains(said), "no {said} in {advice}");
+    }
+}
