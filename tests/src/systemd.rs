@@ -124,6 +124,14 @@ impl Systemd {
         assert!(status.success(), "{name} failed: {status}");
     }
 
+    /// Starts the journal: from here on it has what both systemds say.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_journal(&self) {
+        self.systemctl(Manager::System, &["start", "systemd-journald.service"]);
+    }
+
     /// Starts the user's systemd.
     ///
     /// # Panics

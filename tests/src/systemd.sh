@@ -23,6 +23,25 @@ chown "$USER_ID" "/run/user/$USER_ID"
 for manager in system user; do
     printf '[Unit]\nDefaultDependencies=no\n' > "/etc/systemd/$manager/nothing.target"
 done
+# Its own journal, for whoever starts it. Of the machine's own log and its audit it is to have nothing.
+printf '[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=\n' > /etc/systemd/journald.conf
+cat > /etc/systemd/system/systemd-journald.socket <<UNIT
+[Unit]
+DefaultDependencies=no
+[Socket]
+ListenStream=/run/systemd/journal/stdout
+ListenDatagram=/run/systemd/journal/socket
+SocketMode=0666
+PassCredentials=yes
+UNIT
+cat > /etc/systemd/system/systemd-journald.service <<UNIT
+[Unit]
+DefaultDependencies=no
+Requires=systemd-journald.socket
+[Service]
+Type=notify
+ExecStart=/lib/systemd/systemd-journald
+UNIT
 # What the user's ends with.
 cp /usr/lib/systemd/user/exit.target /usr/lib/systemd/user/shutdown.target /usr/lib/systemd/user/systemd-exit.service \
     /etc/systemd/user
@@ -38,9 +57,9 @@ TimeoutStopSec=5
 KillMode=mixed
 Environment=HOME=/tmp XDG_RUNTIME_DIR=/run/user/$USER_ID
 Environment=SYSTEMD_UNIT_PATH=/etc/systemd/user SYSTEMD_GENERATOR_PATH=/nonexistent
-ExecStart=/lib/systemd/systemd --user --unit=nothing.target --log-target=null
+ExecStart=/lib/systemd/systemd --user --unit=nothing.target --log-target=journal
 UNIT
 # Its path says which unit files there are: none of this machine's own.
 exec env -i container=killtrace-test PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/etc/systemd/system \
     SYSTEMD_GENERATOR_PATH=/nonexistent \
-    /lib/systemd/systemd --system --unit=nothing.target --log-target=null --show-status=no
+    /lib/systemd/systemd --system --unit=nothing.target --log-target=journal --show-status=no

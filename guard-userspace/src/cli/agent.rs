@@ -76,7 +76,7 @@ enum Recording {
 
 impl Agent {
     pub(super) fn new(
-        sources: Sources,
+        mut sources: Sources,
         abilities: Abilities,
         selection: Selection,
         output: Output,
@@ -100,9 +100,12 @@ impl Agent {
             log::info!("degraded: {lack}");
         }
         let keeper = store.map(|store| Keeper::start(store, &header)).transpose()?;
+        // A store has each death as soon as it is told, and does not change it later.
+        let journal = sources.take_journal().filter(|_| keeper.is_none());
+        let enricher = Enricher::new(journal);
         let mut agent = Self {
             sources,
-            enricher: Enricher::new(),
+            enricher,
             reads_arguments: !header.capabilities.exec_args,
             by_port: !selection.selectors.ports.is_empty(),
             explainer: Explainer::new(header.clone(), selection.selectors),
@@ -278,6 +281,9 @@ impl Agent {
             root_died |= death.victim.root;
             self.output.death(&death);
         }
+        for (death, lines) in self.explainer.take_journal() {
+            self.output.journal(&death, &lines);
+        }
         for pattern in self.explainer.take_patterns() {
             self.output.pattern(&pattern);
         }
@@ -307,7 +313,8 @@ impl Agent {
         let begun = Instant::now();
         // A source that fails now has given what it had.
         let mut found = self.turn().unwrap_or(false);
-        while (found || self.explainer.is_settling()) && begun.elapsed() < SETTLE_AT_END {
+        let waits = |agent: &Self| agent.explainer.is_settling() || agent.enricher.is_asking();
+        while (found || waits(&self)) && begun.elapsed() < SETTLE_AT_END {
             tokio::select! {
                 biased;
                 // Asked twice: not even half a second more.

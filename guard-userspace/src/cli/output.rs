@@ -11,7 +11,7 @@ use super::args::OutputArgs;
 use super::failure::Failure;
 use super::safe_file::SafeFile;
 use crate::model;
-use crate::model::report::{Death, Kind, Pattern};
+use crate::model::report::{Death, JournalLine, Kind, Pattern};
 use crate::model::units;
 use crate::report::{self, Options, Report, Style};
 
@@ -156,6 +156,14 @@ impl Output {
             text.push('\n');
             self.say(&text);
         }
+    }
+
+    /// Tells what the journal says of a death that has been told, when it has been read.
+    pub(crate) fn journal(&mut self, death: &Death, lines: &[JournalLine]) {
+        self.unsaved = true;
+        let mut text = report::text::journal(death, lines, self.live_style);
+        text.push('\n');
+        self.say(&text);
     }
 
     /// Tells a pattern, when it is recognised.

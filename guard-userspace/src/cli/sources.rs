@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 use super::args::Backend;
 use super::failure::Failure;
 use super::output::note;
+use crate::collect::journal::{self, Journal};
 use crate::collect::kmsg::KmsgSource;
 use crate::collect::taskstats::TaskstatsSource;
 use crate::collect::{CollectError, Options, Source, host, open_best};
@@ -22,6 +23,8 @@ use crate::model::{Event, Fact};
 pub(crate) struct Sources {
     /// The first one is the backend, without which there is nothing to say.
     list: Vec<Armed>,
+    /// Takes questions whose answers come out of one of these.
+    journal: Option<Journal>,
 }
 
 struct Armed {
@@ -59,8 +62,13 @@ impl Sources {
                 TaskstatsSource::open().map(|source| Box::new(source) as Box<dyn Source>),
             );
         }
-        let (sources, mut abilities) = Self::new(opened)
+        let journal = journal::open().map(|(journal, source)| {
+            opened.push(Box::new(source));
+            journal
+        });
+        let (mut sources, mut abilities) = Self::new(opened)
             .map_err(|error| Failure::new(anyhow::Error::new(error).context("cannot wait for events")))?;
+        sources.journal = journal.ok();
         abilities.degraded.extend(missing);
         Ok((sources, abilities))
     }
@@ -79,7 +87,12 @@ impl Sources {
             let fd = register(source.fd().try_clone_to_owned()?)?;
             list.push(Armed { source, fd });
         }
-        Ok((Self { list }, abilities))
+        Ok((Self { list, journal: None }, abilities))
+    }
+
+    /// Whom to ask what the systemd journal says, for whoever reads the answers here.
+    pub(crate) fn take_journal(&mut self) -> Option<Journal> {
+        self.journal.take()
     }
 
     /// Waits until a source has events. Nothing wakes up meanwhile.

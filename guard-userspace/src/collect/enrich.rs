@@ -1,6 +1,7 @@
 //! Answers the explainer's questions from /proc while it can still be read.
 
 use super::host::{boottime_ns, user_name};
+use super::journal::Journal;
 use super::procfs::{CgroupDetail, Detail, Procfs, cgroup_memory, event, machine_memory};
 use crate::model::want::Want;
 use crate::model::{Event, Fact};
@@ -9,12 +10,20 @@ use crate::model::{Event, Fact};
 #[derive(Debug, Default)]
 pub struct Enricher {
     procfs: Procfs,
+    /// `None` where nobody would hear the answers.
+    journal: Option<Journal>,
 }
 
 impl Enricher {
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(journal: Option<Journal>) -> Self {
+        Self { procfs: Procfs::default(), journal }
+    }
+
+    /// An answer is to come from a source of its own.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::is_asking)
     }
 
     /// The reader, for the first scan.
@@ -22,7 +31,8 @@ impl Enricher {
         &mut self.procfs
     }
 
-    /// Appends the answer. There always is one, except for a cgroup that has gone or has no memory controller.
+    /// Appends the answer. There always is one, except for a cgroup that has gone or has no memory controller, and from
+    /// the journal, which answers later if it does.
     pub fn answer(&mut self, want: &Want, out: &mut Vec<Event>) {
         match want {
             Want::Process(tgid) => self.look_at(&[*tgid], Detail::Full, out),
@@ -40,6 +50,11 @@ impl Enricher {
                 };
                 let figures = cgroup_memory(cgroups, detail);
                 out.extend(figures.into_iter().map(|figures| event(t_ns, Fact::CgroupMemory(figures))));
+            }
+            Want::Journal(query) => {
+                if let Some(journal) = &mut self.journal {
+                    journal.ask(query);
+                }
             }
         }
     }
@@ -62,7 +77,7 @@ mod tests {
 
     fn answer(want: Want) -> Vec<Fact> {
         let mut out = Vec::new();
-        Enricher::new().answer(&want, &mut out);
+        Enricher::new(None).answer(&want, &mut out);
         out.into_iter().map(|event| event.fact).collect()
     }
 

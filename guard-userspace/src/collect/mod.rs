@@ -5,6 +5,7 @@ pub mod decode;
 pub mod ebpf;
 pub mod enrich;
 pub mod host;
+pub mod journal;
 pub mod kmsg;
 pub mod perf;
 mod perf_event;

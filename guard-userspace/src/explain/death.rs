@@ -97,6 +97,7 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
         advice: super::advice::advice(scene, &case, &story, context.cgroup_memory.as_ref()),
         context,
         gaps: story.gaps.clone(),
+        journal: Vec::new(),
     };
     Some((death, story))
 }

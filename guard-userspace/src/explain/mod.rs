@@ -14,6 +14,7 @@ pub mod heap;
 pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
+mod journal;
 pub mod losses;
 mod machine;
 mod oom;
@@ -39,22 +40,23 @@ mod tests;
 pub mod timeline;
 pub mod words;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::event::{Cgroups, Fact};
-use crate::model::report::{Confidence, Death, Pattern, What};
+use crate::model::report::{Confidence, Death, JournalLine, Pattern, What};
 use crate::model::select::Selectors;
 use crate::model::want::Want;
 use crate::model::{Event, Header};
 
 use acts::Acts;
 use death::Surroundings;
+use journal::Hearing;
 use losses::Losses;
 use oom_log::OomLogs;
 use oom_scene::OomScenes;
 use order::Order;
 use patterns::{Patterns, Scene};
-use process::{Mark, ProcId};
+use process::{Mark, ProcId, Process};
 use table::{Change, Table};
 use timeline::Timeline;
 
@@ -85,6 +87,9 @@ pub struct Explainer {
     oom_logs: OomLogs,
     oom_scenes: OomScenes,
     patterns: Patterns,
+    hearing: Hearing,
+    /// Lines of the journal that have come since they were last taken, by death.
+    heard: BTreeMap<u64, Vec<JournalLine>>,
 }
 
 /// A death that waits for late facts.
@@ -151,6 +156,8 @@ impl Explainer {
             oom_logs: OomLogs::default(),
             oom_scenes: OomScenes::default(),
             patterns: Patterns::default(),
+            hearing: Hearing::default(),
+            heard: BTreeMap::new(),
         }
     }
 
@@ -180,6 +187,7 @@ impl Explainer {
             }
             Fact::CgroupMemory(memory) => self.cgroup_memory(memory),
             Fact::KernelLog { text } => self.kernel_log(event, text),
+            Fact::Journal(entry) => self.journal(event, entry),
             Fact::Lost { probe, count } => {
                 self.losses.note(event.t_ns, *count);
                 let what = What::Lost { probe: probe.clone(), count: *count };
@@ -230,7 +238,7 @@ impl Explainer {
 
     fn changed(&mut self, id: ProcId, event: &Event) {
         let Some(process) = self.table.get(id) else { return };
-        if self.table.is_own(process) {
+        if self.table.is_own(process) || self.asks_the_journal(process) {
             return;
         }
         let fact = &event.fact;
@@ -351,7 +359,7 @@ impl Explainer {
 
     /// Puts a death among those that wait for late facts.
     fn wait_for_the_rest(&mut self, id: ProcId, ended_ns: u64) {
-        let alive = |id: &ProcId| self.table.get(*id).is_some_and(process::Process::alive);
+        let alive = |id: &ProcId| self.table.get(*id).is_some_and(Process::alive);
         let descendants: Vec<ProcId> = self.table.descendants(id).into_iter().filter(alive).collect();
         self.pending.push_back(Pending {
             id,

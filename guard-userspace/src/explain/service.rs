@@ -102,7 +102,7 @@ impl Service {
 
 /// The unit of `member`, if `manager` is the systemd that runs it.
 #[must_use]
-fn managed_unit(manager: &Process, member: &Process) -> Option<Unit> {
+pub(super) fn managed_unit(manager: &Process, member: &Process) -> Option<Unit> {
     let cgroups = member.image.cgroups.as_deref()?;
     let unit = unit::unit(cgroups)?;
     let runs = manager.image.cgroups.as_deref().and_then(|own| unit::runs(own, cgroups));

@@ -90,6 +90,8 @@ impl Explainer {
         self.timeline.keep(story.evidence.iter().copied());
         self.next_death += 1;
         if let Some(victim) = self.table.get(pending.id) {
+            let queries = self.hearing.open(&self.table, victim, &story, death.id);
+            self.wants.extend(queries.into_iter().map(Want::Journal));
             let answered =
                 AnsweredDeath { death: &death, story: &story, victim, surroundings: &pending.surroundings };
             self.patterns.answered(super::scene(&self.header, &self.table, self.now_ns), &answered);

@@ -2,6 +2,7 @@
 
 mod advice;
 mod followed;
+mod journal;
 mod machine;
 mod memory;
 mod own_doing;
@@ -12,6 +13,7 @@ use crate::model::event::{Call, Current, Exit, Fact, Fork, ProcessFacts, SignalR
 use crate::model::report::{ChainStep, Confidence, Death, Kind, Mechanism, Role};
 use crate::model::signal::{Signo, code};
 
+use super::Explainer;
 use super::scenario::Scenario;
 
 const VITE: &[&str] = &["/usr/bin/node", "/app/node_modules/.bin/vite"];

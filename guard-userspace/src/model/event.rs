@@ -76,6 +76,8 @@ pub enum Fact {
     CgroupMemory(CgroupMemory),
     /// One line of the kernel log that bears on deaths (`oom-kill:`, `Killed process`, `segfault at`).
     KernelLog { text: String },
+    /// One line of the systemd journal, that was asked for after a death.
+    Journal(Box<super::journal::Entry>),
     /// Records that the kernel side had no room for since the last such event.
     Lost { probe: String, count: u64 },
     /// Time passed. Lets a verdict settle when nothing else happens.

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod event;
 pub mod header;
 mod interpreter;
+pub mod journal;
 pub mod kernel_log;
 mod name;
 pub mod record;

@@ -90,6 +90,10 @@ pub struct Death {
     pub advice: Vec<String>,
     /// What the collector missed or could not see that bears on this death.
     pub gaps: Vec<String>,
+    /// What its killer or its service manager said of it in the systemd journal: a witness, read when the verdict stood,
+    /// on which nothing else here rests.
+    #[serde(default)]
+    pub journal: Vec<JournalLine>,
 }
 
 /// The process that died.
@@ -364,6 +368,17 @@ pub struct RootCause {
     pub confidence: Confidence,
 }
 
+/// A line of the systemd journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JournalLine {
+    pub t: Timestamp,
+    /// The timeline entry behind it.
+    pub event: u64,
+    /// Who wrote it; journald has that from the kernel.
+    pub writer: ProcessRef,
+    pub text: String,
+}
+
 /// One step of the story.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChainStep {
@@ -602,6 +617,10 @@ pub enum What {
         exit: ExitStatus,
     },
     KernelLog {
+        text: String,
+    },
+    Journal {
+        writer: ProcessRef,
         text: String,
     },
     Lost {

@@ -1,10 +1,12 @@
 //! systemd units and containers, from cgroup paths.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Cgroups;
 use super::report::UnitScope;
 
 /// A systemd unit and the manager it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     pub name: String,
     pub scope: UnitScope,

@@ -4,6 +4,7 @@
 //! answers already in the stream.
 
 use super::event::Cgroups;
+use super::journal::Query;
 
 /// A question for the collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,4 +27,7 @@ pub enum Want {
     /// Descendants of a dead process that may have outlived it: their parent and listening ports now.
     /// Answered by `Fact::Process` or `Fact::ProcessGone` for each.
     Survivors(Vec<u32>),
+    /// What a killer or a service manager has said of a death in the systemd journal. Answered by any number of
+    /// `Fact::Journal`, a while later or never.
+    Journal(Query),
 }

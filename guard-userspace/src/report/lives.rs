@@ -129,7 +129,7 @@ impl<'a> Builder<'a> {
                 self.lives[index].exit = Some(exit);
                 (Some(index), None)
             }
-            What::KernelLog { .. } | What::Lost { .. } => (None, None),
+            What::KernelLog { .. } | What::Journal { .. } | What::Lost { .. } => (None, None),
         }
     }
 

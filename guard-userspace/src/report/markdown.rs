@@ -160,6 +160,9 @@ fn one(md: &mut Md, report: &model::Report, death: &Death) {
     if let Some(args) = &death.victim.cmdline {
         md.raw("- **Victim:** <code>").text(&escape::command_line(args, COMMAND_LINE)).raw("</code>\n");
     }
+    for line in &death.journal {
+        md.item("Journal", &format!("{} {}", units::clock(line.t), words::journal(line)));
+    }
     for advice in &death.advice {
         md.item("What to do", advice);
     }

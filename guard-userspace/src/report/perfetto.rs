@@ -185,7 +185,9 @@ fn mark_events(
             events.push(instant(&words, "t", &args));
         }
         // Of no process, so across all of them.
-        What::KernelLog { .. } | What::Lost { .. } => events.push(instant(&words, "g", &args)),
+        What::KernelLog { .. } | What::Journal { .. } | What::Lost { .. } => {
+            events.push(instant(&words, "g", &args))
+        }
     }
 }
 

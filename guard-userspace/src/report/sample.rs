@@ -4,9 +4,9 @@ use crate::model::event::{Call, SignalResult};
 use crate::model::header::{Host, Tool};
 use crate::model::report::{
     Actor, Aftermath, AlsoDied, Ancestor, Cause, CgroupLimits, ChainStep, Collector, Confidence, Context,
-    Death, ExitStatus, Kind, Mechanism, Memory, Oom, OomScope, OtherSignal, Pattern, PatternKind, ProcessRef,
-    Rates, Relation, Report, Role, RootCause, RuledOut, Sender, Survivor, TaskMemory, TimelineEntry,
-    TreeNode, Trend, UnitScope, Victim, Watch, What,
+    Death, ExitStatus, JournalLine, Kind, Mechanism, Memory, Oom, OomScope, OtherSignal, Pattern,
+    PatternKind, ProcessRef, Rates, Relation, Report, Role, RootCause, RuledOut, Sender, Survivor,
+    TaskMemory, TimelineEntry, TreeNode, Trend, UnitScope, Victim, Watch, What,
 };
 use crate::model::time::Timestamp;
 
@@ -221,6 +221,12 @@ fn hangup() -> Death {
                 .to_owned(),
         ],
         gaps: Vec::new(),
+        journal: vec![JournalLine {
+            t: at(851_214_000),
+            event: 40219,
+            writer: process(812, "earlyoom"),
+            text: "sending SIGTERM to process 4010 uid 1000 \"zsh\": badness 1012, VmRSS 9 MiB".to_owned(),
+        }],
     }
 }
 
@@ -270,6 +276,7 @@ fn keepalive() -> Death {
         aftermath: Aftermath::default(),
         advice: Vec::new(),
         gaps: Vec::new(),
+        journal: Vec::new(),
     }
 }
 
@@ -347,6 +354,7 @@ fn memcg() -> Death {
         aftermath: Aftermath::default(),
         advice: Vec::new(),
         gaps: Vec::new(),
+        journal: Vec::new(),
     }
 }
 
@@ -394,6 +402,7 @@ fn unknown() -> Death {
         aftermath: Aftermath::default(),
         advice: Vec::new(),
         gaps: vec!["12 events were lost in the second before it died".to_owned()],
+        journal: Vec::new(),
     }
 }
 
@@ -424,6 +433,10 @@ fn timeline() -> Vec<TimelineEntry> {
         },
         What::Exit { process: process(4010, "zsh"), exit: exit("SIGTERM", 15) },
         What::KernelLog { text: "Memory cgroup out of memory: Killed process 6100 (MainThread)".to_owned() },
+        What::Journal {
+            writer: process(1, "systemd"),
+            text: "kiosk.service: Failed with result 'timeout'.".to_owned(),
+        },
         What::Lost { probe: "signal_generate".to_owned(), count: 12 },
     ];
     facts.into_iter().zip(40_200..).map(|(what, id)| entry(id, what)).collect()

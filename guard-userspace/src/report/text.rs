@@ -9,7 +9,7 @@ pub(crate) use page::Page;
 
 use super::{Options, Report, Style};
 use crate::model;
-use crate::model::report::{Death, Pattern};
+use crate::model::report::{Death, JournalLine, Pattern};
 use crate::model::units;
 
 /// Plain words, 80 columns.
@@ -39,6 +39,19 @@ impl Report for Text {
 pub fn death(death: &Death, style: Style) -> String {
     let mut page = Page::new(style);
     death::lay_out(&mut page, death, "");
+    page.finish()
+}
+
+/// What is said of a death that has been told already, when the journal has been read.
+#[must_use]
+pub fn journal(death: &Death, lines: &[JournalLine], style: Style) -> String {
+    let mut page = Page::new(style);
+    page.headline(
+        "",
+        &format!("The journal on the death of {} (pid {}):", death.victim.name, death.victim.pid),
+    );
+    page.set_indent(2);
+    death::journal(&mut page, lines);
     page.finish()
 }
 

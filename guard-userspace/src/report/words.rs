@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::model;
 use crate::model::event::SignalResult;
-use crate::model::report::{Confidence, Death, ExitStatus, Kind, PatternKind, ProcessRef, RootCause, What};
+use crate::model::report::{
+    Confidence, Death, ExitStatus, JournalLine, Kind, PatternKind, ProcessRef, RootCause, What,
+};
 use crate::model::units;
 
 /// A cause of death in a few words, for labels.
@@ -168,6 +170,11 @@ pub(super) fn after(ns: u64) -> String {
     format!("+{}", units::duration(Duration::from_nanos(ns)))
 }
 
+/// A line of the journal, with its writer in front as journalctl has it.
+pub(super) fn journal(line: &JournalLine) -> String {
+    format!("{}[{}]: {}", line.writer.comm, line.writer.pid, line.text)
+}
+
 /// The kind of an event, in a word.
 pub(super) fn event_kind(what: &What) -> &'static str {
     match what {
@@ -177,6 +184,7 @@ pub(super) fn event_kind(what: &What) -> &'static str {
         What::OomVictim { .. } => "OOM",
         What::Exit { .. } => "exit",
         What::KernelLog { .. } => "kernel log",
+        What::Journal { .. } => "journal",
         What::Lost { .. } => "lost",
     }
 }
@@ -229,6 +237,7 @@ pub(super) fn event(what: &What) -> String {
             (None, None) => format!("{} ended", process(who)),
         },
         What::KernelLog { text } => text.clone(),
+        What::Journal { writer, text } => format!("{}: {text}", process(writer)),
         What::Lost { probe, count } => {
             format!("{} of {probe} lost", units::counted(*count, "event", "events"))
         }

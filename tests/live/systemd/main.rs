@@ -1,5 +1,6 @@
 //! A real systemd ends the processes of its units: killtrace watches from outside of its namespaces.
 
+mod journal;
 mod stop;
 mod trouble;
 mod user;

@@ -126,6 +126,7 @@ pub(super) fn is_optional(fact: &Fact) -> bool {
             | Fact::Memory(_)
             | Fact::CgroupMemory(_)
             | Fact::KernelLog { .. }
+            | Fact::Journal(_)
             | Fact::Taskstats(_)
             | Fact::Tick
     )

@@ -12,8 +12,11 @@ use crate::model::event::{
     OomDetails, OomVictim, ProcessFacts, Signal, SignalMasks, SignalResult, Syscall, TaskMemory, Taskstats,
     WaitStatus,
 };
+use crate::model::journal::{Entry, Writer};
+use crate::model::report::UnitScope;
 use crate::model::select::Selectors;
 use crate::model::text::Comm;
+use crate::model::unit::Unit;
 
 /// Few, so that events meet; and some that are no pid.
 fn pid() -> impl Strategy<Value = u32> {
@@ -215,9 +218,19 @@ fn fact() -> impl Strategy<Value = Fact> {
             Fact::Memory(MachineMemory { available_bytes, psi_some_avg10, ..MachineMemory::default() })
         }),
         1 => text().prop_map(|text| Fact::KernelLog { text }),
+        1 => (any::<u64>(), pid(), maybe(pid()), maybe(text()), text()).prop_map(journal),
         1 => (text(), any::<u64>()).prop_map(|(probe, count)| Fact::Lost { probe, count }),
         1 => Just(Fact::Tick),
     ]
+}
+
+type Line = (u64, u32, Option<u32>, Option<String>, String);
+
+fn journal((at_boottime_ns, pid, root_of, unit, text): Line) -> Fact {
+    let unit = unit.map(|name| Unit { name, scope: UnitScope::System });
+    let writer = Writer { pid, root_of };
+    let (comm, priority, message_id) = (None, Some(4), None);
+    Fact::Journal(Box::new(Entry { at_boottime_ns, writer, comm, unit, priority, message_id, text }))
 }
 
 fn event() -> impl Strategy<Value = Event> {

@@ -97,6 +97,9 @@ fn answer(html: &mut Html, death: &Death) {
         row(html, "Sent by", "the kernel itself");
     }
     row(html, "When", &plain::when(death));
+    for line in death.journal.iter().take(LISTED) {
+        row(html, "Journal", &format!("{} {}", units::clock(line.t), words::journal(line)));
+    }
     html.raw("</dl>\n");
 }
 

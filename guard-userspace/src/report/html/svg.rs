@@ -315,7 +315,7 @@ impl<'a> Picture<'a> {
                 });
                 html.raw(if death.is_some() { "</a>" } else { "" });
             }
-            What::KernelLog { .. } | What::Lost { .. } => return,
+            What::KernelLog { .. } | What::Journal { .. } | What::Lost { .. } => return,
         }
         html.raw("</g>\n");
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::{escape, words};
 use super::page::Page;
 use crate::model::report::{
-    Actor, AlsoDied, Ancestor, Confidence, Death, ExitStatus, Memory, Oom, OomScope, OtherSignal, ProcessRef,
-    Role, Survivor, TaskMemory, UnitScope,
+    Actor, AlsoDied, Ancestor, Confidence, Death, ExitStatus, JournalLine, Memory, Oom, OomScope,
+    OtherSignal, ProcessRef, Role, Survivor, TaskMemory, UnitScope,
 };
 use crate::model::{unit, units};
 
@@ -31,6 +31,7 @@ pub(super) fn lay_out(page: &mut Page, death: &Death, lead: &str) {
     other_signals(page, &death.other_signals);
     certainty(page, death);
     aftermath(page, death);
+    journal(page, &death.journal);
     for (index, advice) in death.advice.iter().enumerate() {
         page.field(if index == 0 { "Advice" } else { "" }, advice);
     }
@@ -196,6 +197,14 @@ fn role(role: Role) -> Option<&'static str> {
         Role::Parent => Some("the victim's parent"),
         Role::Child => Some("the victim's child"),
         Role::Kernel | Role::Process => None,
+    }
+}
+
+/// What its killer or its service manager said of it.
+pub(super) fn journal(page: &mut Page, lines: &[JournalLine]) {
+    for (index, line) in lines.iter().enumerate() {
+        let label = if index == 0 { "Journal" } else { "" };
+        page.columned(label, &format!("{}  ", units::clock(line.t)), &words::journal(line));
     }
 }
 
