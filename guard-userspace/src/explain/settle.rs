@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::event::Call;
 use crate::model::report::Confidence;
 use crate::model::want::Want;
 
@@ -9,7 +10,7 @@ use super::case::Case;
 use super::death::{self, Scene};
 use super::doubt::Doubt;
 use super::patterns::AnsweredDeath;
-use super::process::ProcId;
+use super::process::{ProcId, Process};
 use super::story::{self, Teller};
 use super::{Answered, Explainer, Pending};
 
@@ -59,7 +60,8 @@ impl Explainer {
             let ending = self.table.get(pending.id).and_then(|process| process.ending);
             let complete = ending.is_some_and(|ending| ending.status.is_some())
                 && pending.surroundings.memory.is_some()
-                && pending.awaited.as_ref().is_some_and(BTreeSet::is_empty);
+                && pending.awaited.as_ref().is_some_and(BTreeSet::is_empty)
+                && !self.awaits_an_end(pending.id);
             if now_ns < if complete { pending.due_ns } else { pending.last_chance_ns } {
                 return;
             }
@@ -68,6 +70,17 @@ impl Explainer {
                 self.answer(&pending);
             }
         }
+    }
+
+    /// A thread of another process signalled it while it was ending: whether that whole process ends, and of what, is
+    /// known only when its last thread is gone. One that called exit(2) ends alone.
+    fn awaits_an_end(&self, id: ProcId) -> bool {
+        let alive = |id| self.table.get(id).is_some_and(Process::alive);
+        let Some(victim) = self.table.get(id) else { return false };
+        victim.history.runs.iter().any(|run| {
+            let alone = run.in_call(&[Call::Exit]) == Some(true);
+            run.current_exiting && !alone && run.current.is_some_and(|sender| sender != id && alive(sender))
+        })
     }
 
     fn answer(&mut self, pending: &Pending) {

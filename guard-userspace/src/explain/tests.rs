@@ -425,9 +425,8 @@ fn a_parent_that_ends_itself_by_kill_did_not_kill_its_child() {
     assert_eq!(death.root_cause.map(|cause| cause.action), Some("sent SIGKILL to itself".to_owned()));
 }
 
-#[test]
-fn a_thread_that_ended_sends_nothing_more_though_its_process_lives() {
-    let mut scenario = vite();
+/// A second thread of vite, which started esbuild and ends.
+fn thread_ends(scenario: &mut Scenario, call: Option<Call>) {
     let fork = Fork {
         child_tid: 105,
         child_tgid: 100,
@@ -439,13 +438,35 @@ fn a_thread_that_ended_sends_nothing_more_though_its_process_lives() {
     let node = scenario.current(100);
     scenario.push(Some(node), Fact::Fork(fork));
     scenario.spawn(100, 200, &["/usr/bin/esbuild"]);
+    scenario.spawn(40, 300, &["/usr/bin/pkill", "vite"]).kill(300, 100, Signo::TERM);
     // Nothing but the order of events says that the thread is gone.
     let thread = Current { tid: 105, exiting: None, ..node };
     scenario.push(Some(thread), Fact::Exit(Exit::default()));
-    scenario.signal(thread, 200, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, None);
-    let death = scenario.dies(200, Signo::TERM).death(200);
+    let call = call.map(|call| (call, 0));
+    scenario.signal(thread, 200, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, call);
+    scenario.dies(200, Signo::TERM).wait(300).push(None, Fact::Tick);
+}
+
+#[test]
+fn a_thread_that_ended_sends_nothing_more_though_its_process_lives() {
+    for (call, confidence) in [(None, Confidence::Likely), (Some(Call::Exit), Confidence::Certain)] {
+        let mut scenario = vite();
+        thread_ends(&mut scenario, call);
+        let death = scenario.death(200);
+        assert_cause(&death, Kind::ParentDeathSignal, Mechanism::Kernel, confidence);
+        assert_eq!(death.cause.detail.as_deref(), Some("parent_thread_exit"));
+    }
+}
+
+/// A busy machine takes its time to end all threads of a process.
+#[test]
+fn a_thread_that_ends_with_its_process_is_told_when_that_has_ended() {
+    let mut scenario = vite();
+    thread_ends(&mut scenario, Some(Call::None));
+    let death = scenario.dies(100, Signo::TERM).death(200);
     assert_cause(&death, Kind::ParentDeathSignal, Mechanism::Kernel, Confidence::Certain);
-    assert_eq!(death.cause.detail.as_deref(), Some("parent_thread_exit"));
+    assert_eq!(death.cause.detail, None);
+    assert_eq!(death.killer.map(|killer| killer.pid), Some(300));
 }
 
 /// The thread that execs takes the leader's number (fs/exec.c, `de_thread`), whose end was seen just before.

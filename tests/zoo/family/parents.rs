@@ -198,6 +198,8 @@ fn thread_exits(stage: &mut Stage) {
         .by_signal(libc::SIGTERM)
         .detail("parent_thread_exit")
         .killer(parent.who())
+        // Which call a thread was in when it ended is not seen there.
+        .without_btf(Kind::ParentDeathSignal, Confidence::Likely)
         .role(Role::Parent)
         .action("ended the thread that had started kz-victim")
         .chain(&["kz-victim", "had asked for SIGTERM", "thread", "was killed by SIGTERM"])

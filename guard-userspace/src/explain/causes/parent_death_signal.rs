@@ -29,7 +29,11 @@ impl Cause for ParentDeathSignal {
         let finding = Finding::kernel(Kind::ParentDeathSignal);
         let by_thread = Finding { killer: Some(parent.id), ..finding.clone().detail(THREAD_EXIT) };
         let by_parent = finding.because_of(Some(parent.id));
-        let Some(ending) = parent.ending else { return Some(by_thread) };
+        let Some(ending) = parent.ending else {
+            // A thread that did not call exit(2) may have been ended with all others, which takes its time.
+            let alone = blow.in_call(&[Call::Exit]) == Some(true);
+            return Some(if alone { by_thread } else { by_thread.likely() });
+        };
         if ending.at.t_ns <= blow.run.first.t_ns {
             return Some(by_parent);
         }
