@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod collect;
 pub mod explain;
+pub mod export;
 pub mod model;
 pub mod recording;
 pub mod report;

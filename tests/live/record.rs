@@ -144,3 +144,56 @@ fn check_lines(store: &Path) {
         }
     }
 }
+
+/// A journald of its own, in a mount namespace of its own.
+const JOURNAL: &str = r#"
+mount -t tmpfs tmpfs /run
+mkdir -p /run/log/journal
+test -s /etc/machine-id || { echo 0123456789abcdef0123456789abcdef >/run/id; mount --bind /run/id /etc/machine-id; }
+/lib/systemd/systemd-journald &
+journald=$!
+until test -S /run/systemd/journal/socket; do sleep 0.05; done
+"$KILLTRACE" record --store "$DIR/store" --journal --metrics "$DIR/killtrace.prom" >/dev/null 2>"$DIR/said" &
+recorder=$!
+until grep -q 'recording every process' "$DIR/said"; do sleep 0.05; done
+sleep 1000 &
+victim=$!
+until grep -q sleep /proc/$victim/comm; do sleep 0.05; done
+kill -KILL $victim
+until journalctl --quiet --directory=/run/log/journal --output=json KILLTRACE_PID=$victim | grep .; do sleep 0.05; done
+kill $recorder
+wait $recorder
+kill $journald
+wait $journald
+"#;
+
+#[test]
+fn live_record_tells_the_journal_and_the_monitor() {
+    let Some(_turn) = live() else { return };
+    let dir = TempDir::new().expect("cannot make a temporary directory");
+    let mut command = Command::new("timeout");
+    command.args([
+        "--kill-after=5",
+        "60",
+        "unshare",
+        "--mount",
+        "--fork",
+        "--kill-child",
+        "bash",
+        "-ec",
+        JOURNAL,
+    ]);
+    command.env("KILLTRACE", killtrace_path()).env("DIR", dir.path()).stdin(Stdio::null());
+    let output = command.output().expect("cannot run timeout and unshare");
+    let said = fs::read_to_string(dir.path().join("said")).unwrap_or_default();
+    assert!(output.status.success(), "{}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    let entry: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!(entry["MESSAGE_ID"], "7b0c5f0e3a8d4c55a1d9f1f4c2c6e3d7", "{entry}");
+    assert_eq!(entry["KILLTRACE_KIND"], "killed_by_process", "{entry}");
+    assert_eq!(entry["KILLTRACE_KILLER_NAME"], "bash", "{entry}");
+    assert_eq!((&entry["_COMM"], &entry["PRIORITY"]), (&"killtrace".into(), &"4".into()), "{entry}");
+    let message = entry["MESSAGE"].as_str().expect("a message is text");
+    assert!(message.starts_with("sleep (pid ") && message.contains("was killed by SIGKILL"), "{entry}");
+    let counters = fs::read_to_string(dir.path().join("killtrace.prom")).expect("counters were written");
+    assert!(counters.contains("killtrace_deaths_total{kind=\"killed_by_process\",unit=\"\","), "{counters}");
+}

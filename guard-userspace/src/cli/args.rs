@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::when::moment;
 use crate::collect::SOURCES;
+use crate::export::endpoint;
 use crate::model::time::Timestamp;
 use crate::report::REPORTS;
 
@@ -213,6 +214,18 @@ pub struct RecordArgs {
     /// Keep these as well, which are normal on most machines
     #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
     pub include: Vec<Included>,
+
+    /// Tell systemd's journal of each death, too
+    #[arg(long, help_heading = "Where else to tell")]
+    pub journal: bool,
+
+    /// Send each death to an OpenTelemetry collector: http://localhost:4318
+    #[arg(long, value_name = "URL", value_parser = endpoint, help_heading = "Where else to tell")]
+    pub otlp: Option<String>,
+
+    /// Count deaths in a file for Prometheus' node_exporter (its textfile collector)
+    #[arg(long, value_name = "FILE", help_heading = "Where else to tell")]
+    pub metrics: Option<PathBuf>,
 
     #[command(flatten)]
     pub collect: CollectArgs,

@@ -1,12 +1,13 @@
 //! What the flight recorder keeps, and what it owns up to not having seen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use super::args::Included;
 use super::failure::Failure;
 use super::output::note;
+use crate::export::{Bell, Exporter, Journal, Otlp, Prometheus};
 use crate::model::header::{Header, Host, Tool};
 use crate::model::record::{DeathRecord, Gap, Why};
 use crate::model::report::{Death, Kind};
@@ -25,6 +26,39 @@ pub(crate) struct Store {
     pub(crate) seen: Seen,
     pub(crate) writer: Writer,
     pub(crate) include: Include,
+    pub(crate) exports: Exports,
+}
+
+/// Where else deaths are told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Exports {
+    pub(crate) journal: bool,
+    /// Where a collector takes logs.
+    pub(crate) otlp: Option<String>,
+    /// The file for Prometheus.
+    pub(crate) metrics: Option<PathBuf>,
+}
+
+impl Exports {
+    fn start(&self, directory: &Path, started_at: Timestamp) -> Result<Vec<Exporter>, Failure> {
+        let mut exporters = Vec::new();
+        if self.journal {
+            let journal = Journal::connect().ok_or_else(|| {
+                Failure::new(anyhow::anyhow!("there is no journal here to write to"))
+                    .help("it is systemd's: leave out --journal where systemd does not run")
+            })?;
+            exporters.push(Exporter::start(directory, journal, note)?);
+        }
+        if let Some(url) = &self.otlp {
+            exporters.push(Exporter::start(directory, Otlp::new(url.clone(), note), note)?);
+        }
+        if let Some(path) = &self.metrics {
+            let prometheus = Prometheus::start(path, started_at)
+                .with_context(|| format!("cannot write counters to {}", path.display()))?;
+            exporters.push(Exporter::start(directory, prometheus, note)?);
+        }
+        Ok(exporters)
+    }
 }
 
 /// Which deaths are kept beyond those that nobody would call normal.
@@ -78,6 +112,7 @@ fn is_daemon(death: &Death) -> bool {
 #[derive(Debug)]
 pub(super) struct Keeper {
     recorder: Recorder,
+    exporters: Vec<Exporter>,
     include: Include,
     directory: PathBuf,
     tool: Tool,
@@ -94,15 +129,17 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Begins to record, with the time before that nothing is known of.
     pub(super) fn start(store: Store, header: &Header) -> Result<Self, Failure> {
-        let Store { directory, seen, writer, include } = store;
+        let Store { directory, seen, writer, include, exports } = store;
         let Header { tool, host, started_at, .. } = header.clone();
         let gap = seen.gap(&directory, &tool, &host, started_at);
-        let recorder = Recorder::start(writer, seen, tool.clone(), host.clone(), note)
+        let exporters = exports.start(&directory, started_at)?;
+        let bell = Bell::of(&exporters);
+        let recorder = Recorder::start(writer, seen, tool.clone(), host.clone(), note, move || bell.ring())
             .context("cannot start the thread that writes to the store")?;
         recorder.gap(&gap);
         recorder.seen(started_at);
         let (lost_from, passed, seen) = (started_at, started_at, started_at);
-        Ok(Self { recorder, include, directory, tool, host, lost: 0, lost_from, passed, seen })
+        Ok(Self { recorder, exporters, include, directory, tool, host, lost: 0, lost_from, passed, seen })
     }
 
     /// Says what it does.
@@ -162,6 +199,9 @@ impl Keeper {
         self.passed = self.passed.max(now);
         self.own_up();
         let written = self.recorder.finish(now);
+        for exporter in self.exporters {
+            exporter.finish();
+        }
         if !written {
             note("some deaths could not be written to the store: they are lost");
         }

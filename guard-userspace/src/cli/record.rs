@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{OutputArgs, RecordArgs};
 use super::failure::Failure;
-use super::keeper::{Include, Store};
+use super::keeper::{Exports, Include, Store};
 use super::log;
 use super::output::{Output, Owner};
 use super::safe_file::open_growing;
@@ -28,7 +28,8 @@ pub fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let limits = Limits { max_bytes: args.max_size, max_age: args.max_age };
     let seen = Seen::take(&directory, host::host().boot_id)?;
     let writer = Writer::open(&directory, limits)?;
-    let store = Some(Store { directory, seen, writer, include });
+    let exports = Exports { journal: args.journal, otlp: args.otlp.clone(), metrics: args.metrics.clone() };
+    let store = Some(Store { directory, seen, writer, include, exports });
     let collect = watch::options(&args.collect, false);
     let job = Job::Watch { once: false, duration: None };
     Session { selection, output, events, store, backend: args.collect.backend, collect, job }.run()

@@ -115,7 +115,7 @@ fn gaps(page: &mut Page, gaps: &[&Gap]) {
 }
 
 /// `from 2026-02-18 03:12:43.871 to 03:20:01.002 UTC on argos (7 min 17 s): killtrace had been stopped`
-fn gap_text(gap: &Gap) -> String {
+pub(crate) fn gap_text(gap: &Gap) -> String {
     let until = units::moment(gap.until);
     let host = &gap.host.hostname;
     let time = match gap.from {

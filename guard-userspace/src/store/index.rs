@@ -11,7 +11,7 @@ use super::segment;
 /// Begins every index; another number is another layout, and such an index is made again.
 const MAGIC: &[u8; 8] = b"KTINDEX1";
 /// Longest line that is read. The longest that is written hold a hundred processes with all their arguments.
-const MAX_LINE: u64 = 16 << 20;
+pub(super) const MAX_LINE: u64 = 16 << 20;
 
 /// The records of a segment.
 #[derive(Debug, Default)]

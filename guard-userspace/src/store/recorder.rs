@@ -53,7 +53,7 @@ impl Shared {
 
 impl Recorder {
     /// Starts to write. `say` gets what the user has to know: that the store cannot be written to, and that it can
-    /// again.
+    /// again; `written` is called when there is something new in the store.
     ///
     /// # Errors
     /// When there is no thread to be had.
@@ -63,9 +63,11 @@ impl Recorder {
         tool: Tool,
         host: Host,
         say: impl Fn(&str) + Send + 'static,
+        written: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let work = Work { shared: Arc::clone(&shared), writer, seen, tool, host, say, failed: false };
+        let work =
+            Work { shared: Arc::clone(&shared), writer, seen, tool, host, say, written, failed: false };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || work.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -117,18 +119,19 @@ impl Recorder {
     }
 }
 
-struct Work<F> {
+struct Work<F, G> {
     shared: Arc<Shared>,
     writer: Writer,
     seen: Seen,
     tool: Tool,
     host: Host,
     say: F,
+    written: G,
     /// The last attempt failed, and that has been said.
     failed: bool,
 }
 
-impl<F: Fn(&str)> Work<F> {
+impl<F: Fn(&str), G: Fn()> Work<F, G> {
     fn run(mut self) {
         let mut lines = VecDeque::new();
         loop {
@@ -161,7 +164,11 @@ impl<F: Fn(&str)> Work<F> {
     }
 
     fn write(&mut self, lines: &mut VecDeque<String>) {
+        let waiting = lines.len();
         let result = self.writer.append(lines);
+        if lines.len() < waiting {
+            (self.written)();
+        }
         let mut queue = self.shared.queue();
         queue.bytes = lines.iter().chain(&queue.lines).map(String::len).sum();
         let refused = if result.is_ok() { std::mem::take(&mut queue.refused) } else { 0 };

@@ -198,7 +198,7 @@ fn hostile_names_stay_one_line_and_come_back() {
     let host = record("x", 1, 1).host;
     let seen = Seen::take(store.path(), None).unwrap();
     let writer = Writer::open(store.path(), LIMITS).unwrap();
-    let recorder = Recorder::start(writer, seen, tool, host, |_| {}).unwrap();
+    let recorder = Recorder::start(writer, seen, tool, host, |_| {}, || {}).unwrap();
     recorder.death(&record(name, 1, 10));
     assert!(recorder.finish(Timestamp(DAY)));
     let text = fs::read_to_string(&segments(store.path()).unwrap()[0]).unwrap();
@@ -370,7 +370,7 @@ fn what_waits_for_the_disk_is_bounded_and_what_is_refused_is_told() {
     fs::rename(&directory, &away).unwrap();
     let (said_in, said) = std::sync::mpsc::channel();
     let say = move |text: &str| said_in.send(text.to_owned()).unwrap();
-    let recorder = Recorder::start(writer, seen, of.tool.clone(), of.host.clone(), say).unwrap();
+    let recorder = Recorder::start(writer, seen, of.tool.clone(), of.host.clone(), say, || {}).unwrap();
     let mut large = record("vite", 1, 1);
     large.death.summary = "x".repeat(1 << 20);
     recorder.death(&large);
