@@ -94,8 +94,10 @@ pub fn decider(table: &Table, killer: ProcId, t_ns: u64) -> ProcId {
 /// Starts what others ask for: it did not decide.
 fn hosts(table: &Table, process: &Process) -> bool {
     let role = program_role(process);
-    matches!(role, Some(Role::ServiceManager | Role::Init | Role::Terminal | Role::ContainerRuntime))
-        || table.is_kernel_thread(process.id)
+    matches!(
+        role,
+        Some(Role::ServiceManager | Role::Init | Role::Terminal | Role::ContainerRuntime | Role::CiRunner)
+    ) || table.is_kernel_thread(process.id)
         || table.is_own(process)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::event::{CgroupMemory, MachineMemory, SignalResult};
 use crate::model::header::Header;
 use crate::model::report::{
-    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus,
+    Actor, Aftermath, Ancestor, Cause, CgroupLimits, ChainStep, Confidence, Context, Death, ExitStatus, Job,
     OtherSignal, ProcessRef, RootCause, RuledOut, Sender, Survivor, TreeNode, Victim,
 };
 use crate::model::signal::{DefaultAction, Signo};
@@ -55,7 +55,8 @@ pub fn answer(scene: &Scene<'_>, victim: &Process, id: u64) -> Option<(Death, St
     let mut ruled_out = ruled_out(&case, &story.finding);
     ruled_out.sort_by_key(|ruled| ruled.cause);
     let wall = |t_ns: u64| scene.header.wall(t_ns);
-    let job = story.service.as_ref().and_then(|service| service.job);
+    let cancelled = story.cancel.as_ref().map(|_| Job::Cancel);
+    let job = story.service.as_ref().and_then(|service| service.job).or(cancelled);
     let actor_of = |process: &Process| Actor {
         job: job.filter(|_| Some(process.id) == story.killer),
         ..actor(table, process, victim, case.ending.at.t_ns)

@@ -10,7 +10,7 @@ use super::process::{Mark, ProcId, Process};
 use super::table::Table;
 
 /// npm and its like have their own end to write down before they pass a status on.
-const HANDED_ON_NS: u64 = 5_000_000_000;
+pub(super) const HANDED_ON_NS: u64 = 5_000_000_000;
 /// A socket that closes is noticed at once.
 const LOST_NS: u64 = 1_000_000_000;
 

@@ -4,6 +4,7 @@ pub mod actors;
 pub mod acts;
 mod advice;
 pub mod blow;
+pub mod cancel;
 pub mod case;
 pub mod causes;
 pub mod death;
@@ -45,11 +46,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::model::event::{Cgroups, Fact};
 use crate::model::report::{Confidence, Death, JournalLine, Pattern, What};
 use crate::model::select::Selectors;
+use crate::model::signal::Signo;
 use crate::model::want::Want;
 use crate::model::{Event, Header};
 
 use acts::Acts;
 use death::Surroundings;
+use history::SignalRun;
 use journal::Hearing;
 use losses::Losses;
 use oom_log::OomLogs;
@@ -423,6 +426,23 @@ impl Explainer {
     /// Patterns recognised since the last call, each once.
     pub fn take_patterns(&mut self) -> Vec<Pattern> {
         self.patterns.take_news()
+    }
+
+    /// Whoever sent killtrace this signal just now sent it to this process as well: to their process group, or to one
+    /// after the other.
+    #[must_use]
+    pub fn sent_to_both(&self, pid: u32, signo: Signo) -> bool {
+        const TOGETHER_NS: u64 = 10_000_000;
+        let history = |pid| Some(&self.table.get(self.table.by_tid(pid)?)?.history);
+        let (Some(own), Some(other)) = (history(self.header.own_tgid), history(pid)) else { return false };
+        let Some(run) = own.runs.iter().rev().find(|run| run.signo == signo) else { return false };
+        let together = |other: &SignalRun| {
+            other.signo == signo
+                && other.current.is_some()
+                && other.current == run.current
+                && other.last.t_ns.abs_diff(run.last.t_ns) < TOGETHER_NS
+        };
+        other.runs.iter().any(together)
     }
 
     fn scene(&self) -> Scene<'_> {

@@ -48,6 +48,19 @@ pub(super) const PROGRAMS: &[(Role, &[&str])] = &[
             "pytest", "py.test", "tox", "nox", "rspec", "phpunit", "cargo-nextest", "gotestsum", "ctest", "bats", "prove",
         ],
     ),
+    (
+        Role::CiRunner,
+        &[
+            // GitHub, Azure, Gitea and Forgejo
+            "Runner.Worker", "Runner.Listener", "Agent.Worker", "Agent.Listener", "act", "act_runner", "gitea-runner",
+            "forgejo-runner",
+            // others
+            "gitlab-runner", "gitlab-runner-helper", "buildkite-agent", "circleci-agent", "circleci-runner",
+            "woodpecker-agent", "drone-runner-exec", "drone-runner-docker",
+            // Jenkins
+            "agent.jar", "slave.jar", "remoting.jar", "jenkins.war", "jenkins",
+        ],
+    ),
     // Restart what they started when a file changes.
     (Role::Watchdog, &["nodemon", "watchexec", "cargo-watch", "entr"]),
 ];

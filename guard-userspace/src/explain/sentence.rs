@@ -7,13 +7,19 @@ use crate::model::{select, unit, units};
 use super::actors;
 use super::case::Case;
 use super::causes::{Finding, tty_hangup};
-use super::followed::{Followed, Link};
+use super::followed::{self, Link};
 use super::heap::{HEAP_LIMIT, Heap};
 use super::process::Process;
 use super::story::Story;
 use super::table::Table;
 use super::test_file::test_file;
 use super::words;
+
+/// What it was, in one sentence without what surrounds it.
+#[must_use]
+pub(super) fn short(table: &Table, case: &Case<'_>, story: &Story) -> String {
+    cause(table, case, story, None)
+}
 
 /// The answer in one sentence.
 #[must_use]
@@ -257,6 +263,9 @@ fn killer_of(table: &Table, killer: &Process, story: &Story) -> (String, String)
     if let Some(service) = &story.service {
         return (label, service.doing());
     }
+    if let Some(cancel) = &story.cancel {
+        return (label, cancel.doing());
+    }
     let actor = story.actor(table).filter(|actor| actor.id != killer.id);
     let via = actor.map_or_else(String::new, |actor| {
         // The nearest package script on the way up says what was being done.
@@ -287,15 +296,18 @@ fn unit(process: &Process) -> Option<String> {
 }
 
 /// What a death that it followed adds to an exit.
-fn after(case: &Case<'_>, followed: Followed) -> Option<String> {
+fn after(case: &Case<'_>, story: &Story) -> Option<String> {
+    let followed = story.followed?;
     let origin = Case::new(case.table, case.table.get(followed.origin)?)?;
     let code = case.exit_code()?;
     let before = units::elapsed(case.ending.at.t_ns.saturating_sub(followed.end.t_ns));
     let label = origin.victim.label();
     Some(match (followed.link, origin.death_signal()) {
         (Link::Status, Some(signo)) => format!(
-            " with code {code}, which stands for {signo} (128 + {}): {label} below it had died of that {before} before.",
-            signo.0
+            " with code {code}, which stands for {signo} (128 + {}). Most likely it passed on an end below it, {before} \
+             before: {}",
+            signo.0,
+            story.origin.as_deref().unwrap_or_default()
         ),
         (Link::Status, None) => format!(" with code {code}, as {label} below it had {before} before."),
         (Link::Time, signo) => format!(
@@ -311,7 +323,7 @@ fn is_script(process: &Process, file: &str) -> bool {
 }
 
 fn exited(victim: &str, case: &Case<'_>, story: &Story) -> String {
-    if let Some(after) = story.followed.and_then(|followed| after(case, followed)) {
+    if let Some(after) = after(case, story) {
         return format!("{victim} exited{after}");
     }
     let Some(code) = case.exit_code() else {
@@ -321,8 +333,10 @@ fn exited(victim: &str, case: &Case<'_>, story: &Story) -> String {
     if Signo(like).is_fatal_by_default() && (1..=31).contains(&like) {
         let signo = Signo(like);
         return format!(
-            "{victim} exited by itself with code {code}. That looks like {signo} in a log, but no {signo} ended it: \
-             the code is its own."
+            "{victim} exited by itself with code {code}. That looks like {signo} in a log, but no {signo} ended it, nor, in \
+             the {} before, anything that it had started: the code is its own, or comes from elsewhere, such as a \
+             container or another machine.",
+            units::elapsed(followed::HANDED_ON_NS)
         );
     }
     format!("{victim} exited by itself with code {code}.")

@@ -95,7 +95,7 @@ impl Service {
                 format!(", as it had been stopping {unit} for {}", elapsed(self.since_ns))
             }
             Some(Job::Watchdog) => format!(", most likely because the watchdog of {unit} ran out"),
-            None => format!(", the manager of {unit}"),
+            Some(Job::Cancel) | None => format!(", the manager of {unit}"),
         }
     }
 }

@@ -7,13 +7,15 @@ use crate::model::report::{Confidence, Kind, Mechanism};
 
 use super::actors;
 use super::acts::Acts;
+use super::cancel::Cancel;
 use super::case::{Case, asks_to_stop};
 use super::causes::parent_death_signal::THREAD_EXIT;
 use super::causes::{self, Finding, tty_hangup};
 use super::doubt::Doubt;
-use super::followed::{Followed, followed};
+use super::followed::{Followed, Link, followed};
 use super::history::SignalRun;
 use super::process::{Mark, ProcId, Process};
+use super::sentence;
 use super::service::{self, Request, Service};
 use super::table::Table;
 use super::words::{self, short};
@@ -49,10 +51,14 @@ pub struct Story {
     pub shared_act: Option<u64>,
     /// The death that an exit of its own followed.
     pub followed: Option<Followed>,
+    /// That death in one sentence, where its status was passed on.
+    pub origin: Option<String>,
     /// What was missed or could not be seen, and bears on it.
     pub gaps: Vec<String>,
     /// What the killer was doing, when it was systemd.
     pub service: Option<Service>,
+    /// The killer was a CI runner.
+    pub cancel: Option<Cancel>,
 }
 
 /// What a story is told from.
@@ -123,6 +129,10 @@ impl<'a> Teller<'a> {
                 self.table.get(followed.origin).and_then(|origin| Case::new(self.table, origin))
         {
             story.cast.insert(followed.origin);
+            if followed.link == Link::Status && depth > 0 {
+                let told = self.tell_to_depth(origin.victim, depth - 1);
+                story.origin = told.map(|(case, told)| sentence::short(self.table, &case, &told));
+            }
             story.step(followed.end, followed.end.id, end(&origin, &causes::examine(&origin)));
         }
         let text = end(&case, &story.finding);
@@ -152,7 +162,7 @@ impl<'a> Teller<'a> {
                     story.actor = end.actor.then_some(origin.victim.id);
                     story.action = Some(end.action);
                     story.act_at = Some(origin.ending.at);
-                    story.service = None;
+                    (story.service, story.cancel) = (None, None);
                     story.own_end = true;
                 }
             } else {
@@ -178,6 +188,16 @@ impl<'a> Teller<'a> {
         story.act_at = run.map(|run| run.last).or(case.victim.history.taken.map(|taken| taken.at));
         let acted_ns = story.acted_ns();
         story.service = Service::of(self.table, case, killer, story.finding.kind);
+        story.cancel = Cancel::of(self.table, case, killer, story.finding.kind);
+        for sent in story.cancel.clone().into_iter().flat_map(|cancel| cancel.before) {
+            let Some(asked) = self.table.get(sent.to) else { continue };
+            story.cast.insert(sent.to);
+            story.step(
+                sent.at,
+                sent.at.id,
+                format!("{} sent {} to {}", short(killer), sent.signo, short(asked)),
+            );
+        }
         if let Some((asked, at)) = story.service.as_ref().map(|service| service.asked)
             && Some(at.id) != run.map(|run| run.first.id)
             && let Some(asked) = self.table.get(asked)
@@ -230,7 +250,7 @@ impl<'a> Teller<'a> {
         let translated = received.signo != run.signo;
         // A handler that repeats its signal passes it on. Whoever took it otherwise, or answers with another one, may
         // have reasons of its own.
-        let sure = handled(received) && !translated;
+        let sure = (handled(received) || self.table.is_own(sender)) && !translated;
         let mut before = self.received(sender, received, depth)?;
         if translated && before.finding.kernel {
             return None;
@@ -413,6 +433,8 @@ impl Story {
             followed: None,
             gaps: Vec::new(),
             service: None,
+            cancel: None,
+            origin: None,
         }
     }
 
@@ -454,7 +476,7 @@ impl Story {
         self.action = before.action;
         self.own_end = before.own_end;
         self.act_at = before.act_at;
-        self.service = before.service;
+        (self.service, self.cancel) = (before.service, before.cancel);
         self.evidence.extend(before.evidence);
         self.cast.extend(before.cast);
         for gap in before.gaps {

@@ -1,6 +1,7 @@
 //! The stories, told from streams of events.
 
 mod advice;
+mod cancelled;
 mod followed;
 mod journal;
 mod machine;

@@ -328,6 +328,8 @@ pub enum Role {
     Terminal,
     Debugger,
     TestRunner,
+    /// It runs the jobs of continuous integration.
+    CiRunner,
     #[serde(rename = "self")]
     Victim,
     Parent,
@@ -336,7 +338,7 @@ pub enum Role {
     Process,
 }
 
-/// What systemd was doing to a unit when it ended a process of it.
+/// What systemd was doing to a unit, or a CI runner to a job, when it ended a process of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
@@ -348,9 +350,17 @@ pub enum Job {
     Timeout,
     /// It ended it with SIGABRT, as for a watchdog that ran out.
     Watchdog,
+    /// Most likely the job of a CI runner was cancelled or timed out.
+    Cancel,
 }
 
 impl Death {
+    /// Something ended it: neither it by itself, nor a request that it complied with, nor a reader who had enough.
+    #[must_use]
+    pub fn is_abnormal(&self) -> bool {
+        !matches!(self.cause.kind, Kind::Exited | Kind::BrokenPipe) && !self.cause.graceful
+    }
+
     /// Who decided it, if anybody did and is known.
     #[must_use]
     pub fn decider(&self) -> Option<&Actor> {

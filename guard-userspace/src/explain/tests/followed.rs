@@ -37,11 +37,15 @@ fn a_wrapper_passes_on_what_its_child_died_of() {
     let report = scenario.watch(100);
     assert_eq!(
         of(&report, 111).summary,
-        "sh (pid 111) exited with code 137, which stands for SIGKILL (128 + 9): vite (pid 112) below it had died of that \
-         8 ms before."
+        "sh (pid 111) exited with code 137, which stands for SIGKILL (128 + 9). Most likely it passed on an end below it, \
+         8 ms before: vite (pid 112) was killed by the kernel's OOM killer."
     );
     let server = of(&report, 110);
-    assert!(server.summary.contains(": vite (pid 112) below it"), "the end of it all: {}", server.summary);
+    assert!(
+        server.summary.contains("before: vite (pid 112) was killed by"),
+        "the end of it all: {}",
+        server.summary
+    );
     assert_cause(server, Kind::Exited, Mechanism::None, Confidence::Certain);
     assert_eq!((&server.killer, &server.root_cause), (&None, &None));
     let steps: Vec<_> = server.chain.iter().map(|step| step.text.as_str()).collect();
@@ -78,6 +82,18 @@ fn sessions_that_lost_their_server_likely_followed_it() {
         pattern.text,
         "the end of server.mjs (pid 110) very likely took 3 processes along: session (pid 120), session (pid 121) and session \
          (pid 122)"
+    );
+}
+
+#[test]
+fn a_number_that_nothing_below_it_died_of_is_not_passed_on() {
+    let mut scenario = pool(1);
+    scenario.kill(40, 120, Signo::TERM).dies(120, Signo::TERM).wait(5).exits(100, 137);
+    assert_eq!(
+        scenario.death(100).summary,
+        "pool (pid 100) exited by itself with code 137. That looks like SIGKILL in a log, but no SIGKILL ended it, nor, in \
+         the 5 s before, anything that it had started: the code is its own, or comes from elsewhere, such as a container \
+         or another machine."
     );
 }
 

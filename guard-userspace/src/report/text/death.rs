@@ -193,6 +193,7 @@ fn role(role: Role) -> Option<&'static str> {
         Role::Terminal => Some("a terminal"),
         Role::Debugger => Some("a debugger"),
         Role::TestRunner => Some("a test runner"),
+        Role::CiRunner => Some("a CI runner"),
         Role::Victim => Some("the victim itself"),
         Role::Parent => Some("the victim's parent"),
         Role::Child => Some("the victim's child"),
