@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,8 @@ use std::thread::JoinHandle;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
+
+use crate::procs::eventually;
 
 /// A pseudo-terminal with a program in its foreground.
 #[derive(Debug)]
@@ -56,6 +58,35 @@ impl Terminal {
     /// When the terminal is gone.
     pub fn enter(&mut self, line: &str) {
         writeln!(self.master, "{line}").expect("cannot type");
+    }
+
+    /// Presses a key: `\x03` is Ctrl-C.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn press(&mut self, key: &str) {
+        self.master.write_all(key.as_bytes()).expect("cannot type");
+    }
+
+    /// Makes the window another size, in characters.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptor is open, and the argument is what this request reads.
+        let result = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(result, 0, "cannot resize the terminal");
+    }
+
+    /// Waits until this was printed, and returns all that was.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    pub fn until(&self, said: &str) -> String {
+        eventually(30, &format!("{said:?} on the terminal:\n{}", self.screen()), || {
+            Some(self.screen()).filter(|screen| screen.contains(said))
+        })
     }
 
     /// What was printed so far.

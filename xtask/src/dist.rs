@@ -7,8 +7,9 @@ mod toolchain;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -67,6 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::copy(&built, dist.join(&name)).with_context(|| format!("cannot write target/dist/{name}"))?;
         println!("target/dist/{name}: {} bytes", fs::metadata(&built)?.len());
     }
+    // For action.yml, among others.
+    let sums =
+        Command::new("sh").args(["-c", "sha256sum killtrace-* > SHA256SUMS"]).current_dir(&dist).status();
+    ensure!(sums.context("cannot run sh")?.success(), "cannot write target/dist/SHA256SUMS");
     Ok(())
 }
 

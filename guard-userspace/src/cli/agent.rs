@@ -21,6 +21,7 @@ use crate::collect::enrich::Enricher;
 use crate::collect::host;
 use crate::explain::Explainer;
 use crate::model::header::{Header, Tool};
+use crate::model::signal::Signo;
 use crate::model::time::Timestamp;
 use crate::model::{Event, Fact};
 use crate::recording;
@@ -189,11 +190,19 @@ impl Agent {
                 () = sleep_until(timer) => {}
                 ready = self.sources.ready() => ready.context("cannot wait for events")?,
             }
+            if arrived.is_some_and(|arrived| matches!(job, Job::Run(_)) && arrived.signo != Signo::CHLD) {
+                // Sent to a group, it reaches the command an instant before or after killtrace, and then it is seen.
+                std::thread::sleep(COALESCE);
+            }
+            if arrived.is_some_and(|arrived| asks_to_stop(arrived.signo)) {
+                self.output.asked_to_stop();
+            }
             busy = self.turn()?;
-            if let Some(arrived) = arrived
-                && let Some(ended) = answer_signal(arrived, job)?
-            {
-                return Ok(ended);
+            if let Some(arrived) = arrived {
+                let has_it = |pid| self.explainer.sent_to_both(pid, arrived.signo);
+                if let Some(ended) = answer_signal(arrived, job, has_it)? {
+                    return Ok(ended);
+                }
             }
             let now = Instant::now();
             if self.output.save_at().is_some_and(|due| due <= now) {
@@ -308,8 +317,9 @@ impl Agent {
         }
     }
 
-    /// Lets open verdicts settle and writes the report. False when something could not be written.
-    pub(super) async fn finish(mut self, signals: &Signals) -> bool {
+    /// Lets open verdicts settle and writes the report. `failed` is what the command did. False when something could not
+    /// be written.
+    pub(super) async fn finish(mut self, signals: &Signals, failed: bool) -> bool {
         let begun = Instant::now();
         // A source that fails now has given what it had.
         let mut found = self.turn().unwrap_or(false);
@@ -318,7 +328,7 @@ impl Agent {
             tokio::select! {
                 biased;
                 // Asked twice: not even half a second more.
-                _ = signals.next() => break,
+                again = signals.next() => if again.is_ok_and(|again| asks_to_stop(again.signo)) { break },
                 () = tokio::time::sleep(SETTLE) => {}
             }
             found = self.turn().unwrap_or(false) && self.explainer.is_settling();
@@ -331,7 +341,7 @@ impl Agent {
             written &=
                 keeper.finish(Timestamp(host::wall_minus_boottime_ns().saturating_add_unsigned(now_ns)));
         }
-        self.output.finish(&self.explainer.report()).await && written
+        self.output.finish(&self.explainer.report(), failed).await && written
     }
 }
 
@@ -372,6 +382,10 @@ fn lost_in(batch: &[Event]) -> u64 {
         _ => 0,
     };
     batch.iter().map(lost).sum()
+}
+
+fn asks_to_stop(signo: Signo) -> bool {
+    [Signo::INT, Signo::TERM, Signo::HUP, Signo::QUIT].contains(&signo)
 }
 
 fn event(t_ns: u64, fact: Fact) -> Event {

@@ -165,6 +165,11 @@ pub struct CollectArgs {
     after_help = "Examples:
   sudo killtrace run -- npm test
   sudo killtrace run -o killtrace.json -- make -j8 check
+  sudo --preserve-env=GITHUB_ACTIONS,GITHUB_STEP_SUMMARY \\
+       killtrace run --on-failure -o killtrace.html -- npm test
+
+Signals are passed on to the command. When it fails in a GitHub workflow, what killtrace found is
+added to the step's summary ($GITHUB_STEP_SUMMARY).
 
 Exits as the command does: its own code, 128+N when signal N killed it. 125 means that killtrace
 failed and the command did not run, 126 that it cannot be executed, 127 that it was not found."
@@ -172,6 +177,12 @@ failed and the command did not run, 126 that it cannot be executed, 127 that it 
 pub struct RunArgs {
     #[command(flatten)]
     pub report: OutputArgs,
+
+    /// Report only if the command fails, or something in it is killed or crashes
+    ///
+    /// Until it has ended, nothing is said.
+    #[arg(long, help_heading = "Report")]
+    pub on_failure: bool,
 
     #[command(flatten)]
     pub collect: CollectArgs,

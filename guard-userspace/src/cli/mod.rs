@@ -17,6 +17,7 @@ mod select;
 mod session;
 mod signals;
 mod sources;
+mod step_summary;
 pub mod watch;
 mod when;
 pub mod why;

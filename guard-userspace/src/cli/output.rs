@@ -10,6 +10,7 @@ use tokio::task::{JoinError, JoinHandle};
 use super::args::OutputArgs;
 use super::failure::Failure;
 use super::safe_file::SafeFile;
+use super::step_summary::StepSummary;
 use crate::model;
 use crate::model::report::{Death, JournalLine, Kind, Pattern};
 use crate::model::units;
@@ -72,8 +73,17 @@ enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Watch,
-    Command,
+    Command {
+        /// Nothing is said before it has ended, and nothing at all unless it failed.
+        on_failure: bool,
+    },
     Record,
+}
+
+impl Owner {
+    fn is_command(self) -> bool {
+        matches!(self, Self::Command { .. })
+    }
 }
 
 /// The output of a session.
@@ -86,6 +96,12 @@ pub(crate) struct Output {
     /// `None` when the live text is all that was asked for.
     target: Option<Target>,
     format: &'static dyn Report,
+    /// Of a command that is run by a workflow.
+    summary: Option<StepSummary>,
+    /// Something died that should not have.
+    abnormal: bool,
+    /// Requests to stop that the command has had.
+    requests: u32,
     /// A death is not saved yet.
     unsaved: bool,
     saving: Option<JoinHandle<(anyhow::Result<()>, Duration)>>,
@@ -106,7 +122,7 @@ impl Output {
             Some(name) => Some(report::by_name(name).context("no such format")?),
             None => args.json.then_some(json),
         };
-        let mut live = Some(if owner == Owner::Command { Stream::Stderr } else { Stream::Stdout });
+        let mut live = Some(if owner.is_command() { Stream::Stderr } else { Stream::Stdout });
         let (format, target) = match &args.output {
             Some(path) if path == Path::new("-") => {
                 live = Some(Stream::Stderr);
@@ -129,8 +145,12 @@ impl Output {
                 }
             },
         };
+        let summary = StepSummary::from_env().filter(|_| owner.is_command());
         Ok(Self {
             owner,
+            summary,
+            abnormal: false,
+            requests: 0,
             live,
             live_style: live.map_or(Style::PLAIN, Stream::style),
             target,
@@ -147,11 +167,12 @@ impl Output {
     /// thousands, and the report has them all.
     pub(crate) fn death(&mut self, death: &Death) {
         self.unsaved = true;
+        self.abnormal |= death.is_abnormal();
         let done = death.cause.kind == Kind::Exited && death.exit.code == Some(0);
-        let untold = self.owner == Owner::Command && done && !death.victim.root;
+        let untold = self.owner.is_command() && done && !death.victim.root;
         if self.owner == Owner::Record {
             self.say(&format!("{}\n", report::escape::text(&death.summary)));
-        } else if self.live.is_some() && !untold {
+        } else if !self.waits() && self.live.is_some() && !untold {
             let mut text = report::text::death(death, self.live_style);
             text.push('\n');
             self.say(&text);
@@ -169,9 +190,23 @@ impl Output {
     /// Tells a pattern, when it is recognised.
     pub(crate) fn pattern(&mut self, pattern: &Pattern) {
         self.unsaved = true;
+        if self.waits() {
+            return;
+        }
         let mut text = report::text::pattern(pattern, self.live_style);
         text.push('\n');
         self.say(&text);
+    }
+
+    /// The command may ignore that, and then SIGKILL comes for all: what is known by now is written at once.
+    pub(crate) fn asked_to_stop(&mut self) {
+        self.unsaved = true;
+        self.requests += 1;
+    }
+
+    /// Nothing is said while the command runs.
+    fn waits(&self) -> bool {
+        self.owner == Owner::Command { on_failure: true }
     }
 
     /// Everything that could be said has nowhere to go any more.
@@ -181,15 +216,20 @@ impl Output {
 
     /// When the report should be saved next; `None` when there is nothing new, or it is being saved.
     pub(crate) fn save_at(&self) -> Option<Instant> {
-        let wanted = self.unsaved && self.saving.is_none() && matches!(self.target, Some(Target::File(_)));
-        wanted.then_some(self.save_after)
+        let worth = !self.waits() || self.abnormal || self.requests > 0;
+        let place =
+            matches!(self.target, Some(Target::File(_))) || self.summary.is_some() && self.requests > 1;
+        (self.unsaved && self.saving.is_none() && worth && place).then_some(self.save_after)
     }
 
     /// Begins to save, on a thread of its own: a slow disk must not keep events waiting.
     pub(crate) fn save(&mut self, report: model::Report) {
+        self.unsaved = false;
+        if let Some(summary) = self.summary.as_mut().filter(|_| self.requests > 1) {
+            summary.write(&report);
+        }
         let Some(Target::File(file)) = &self.target else { return };
         let (file, format) = (file.clone(), self.format);
-        self.unsaved = false;
         self.saving = Some(tokio::task::spawn_blocking(move || {
             let start = Instant::now();
             let result = file.write(|out| format.write(&report, &Options::default(), out));
@@ -221,12 +261,28 @@ impl Output {
     }
 
     /// Writes the report for the last time. False when something could not be written where it was asked for.
-    pub(crate) async fn finish(mut self, report: &model::Report) -> bool {
+    /// `failed` is the command's own word.
+    pub(crate) async fn finish(mut self, report: &model::Report, failed: bool) -> bool {
         if self.saving.is_some() {
             self.saved().await;
         }
+        if let Some(mut summary) = self.summary.take() {
+            if failed { summary.write(report) } else { summary.withdraw() }
+        }
+        if self.waits() {
+            if !failed && !self.abnormal {
+                return self.withdraw();
+            }
+            self.owner = Owner::Command { on_failure: false };
+            let told = report.deaths.iter().filter(|death| death.is_abnormal() || death.victim.root);
+            told.for_each(|death| self.death(death));
+        }
         // stdout is the report's, the deaths' or the command's; runners read standard error as well.
-        let _ = Stream::Stderr.write(annotations(self.format, report).as_bytes());
+        let markdown = || crate::report::by_name("markdown").filter(|_| self.owner.is_command());
+        if failed {
+            let annotations = annotations(markdown().unwrap_or(self.format), report);
+            let _ = Stream::Stderr.write(annotations.as_bytes());
+        }
         let stream = match &self.target {
             None => {
                 self.closing(report);
@@ -260,6 +316,14 @@ impl Output {
             }
         }
         !self.failed
+    }
+
+    /// Takes back what was saved when the command had been told to stop, and then did so without a failure.
+    fn withdraw(&self) -> bool {
+        let Some(Target::File(file)) = self.target.as_ref().filter(|_| self.requests > 0) else {
+            return true;
+        };
+        file.remove().inspect_err(|error| note(&format!("{error:#}"))).is_ok()
     }
 
     /// What only the end can tell, for those who read along.
@@ -381,7 +445,7 @@ mod tests {
             output.saved().await;
             assert!(output.save_failed && output.save_at().unwrap() > Instant::now());
             fs::create_dir(&place).unwrap();
-            assert!(output.finish(&sample::report()).await, "in the end it was saved");
+            assert!(output.finish(&sample::report(), true).await, "in the end it was saved");
             assert!(path.exists());
         });
     }
@@ -404,9 +468,9 @@ mod tests {
         );
         assert_eq!(dash.format.name(), "json");
         // stdout is the command's own.
-        let command = new(OutputArgs::default(), Owner::Command);
+        let command = new(OutputArgs::default(), Owner::Command { on_failure: false });
         assert!(command.live == Some(Stream::Stderr) && command.target.is_none());
-        let command = new(json(), Owner::Command);
+        let command = new(json(), Owner::Command { on_failure: false });
         assert!(command.live.is_none() && matches!(command.target, Some(Target::Stream(Stream::Stderr))));
         let directory = tempfile::tempdir().unwrap();
         let named =

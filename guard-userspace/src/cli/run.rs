@@ -25,7 +25,7 @@ fn watch(args: &RunArgs) -> Result<u8, Failure> {
     // First of all, while there is one thread and nothing open that the command must not inherit.
     let child = Child::fork(&args.command)?;
     let selection = Selection::pid(child.pid())?;
-    let output = Output::new(&args.report, Owner::Command)?;
+    let output = Output::new(&args.report, Owner::Command { on_failure: args.on_failure })?;
     let events = args.collect.events.as_deref().map(open_growing).transpose()?;
     log::init(args.collect.verbose);
     let collect = options(&args.collect, false);

@@ -42,6 +42,13 @@ impl SafeFile {
         self.replace(fill).with_context(|| format!("cannot save {}", self.path.display()))
     }
 
+    /// Removes it, if it is there. A device or pipe stays.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        let gone = self.directory.is_none() || !self.path.exists();
+        if gone { Ok(()) } else { fs::remove_file(&self.path) }
+            .with_context(|| format!("cannot remove {}", self.path.display()))
+    }
+
     fn replace(&self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let Some(directory) = &self.directory else {
             let mut out = BufWriter::new(open_to_write(&self.path)?);

@@ -52,14 +52,26 @@ pub(super) enum Ended {
     Command(u8),
 }
 
+/// What a command may be sent through killtrace, and how it is heard of that it ended. SIGTSTP and its like are not
+/// among them: killtrace stops with the command, as the shell that started both expects.
+const FOR_COMMAND: &[Signal] = &[
+    Signal::SIGCHLD,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGPWR,
+];
+
 impl Session {
     /// Watches, and returns the exit code.
     pub(crate) fn run(self) -> Result<u8, Failure> {
         let signals = match self.job {
             Job::Watch { .. } => &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP][..],
-            Job::Run(_) => {
-                &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD][..]
-            }
+            Job::Run(_) => FOR_COMMAND,
         };
         let blocked = Blocked::new(signals)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -96,12 +108,13 @@ impl Session {
             Ok(ended) => ended,
             Err(failure) => {
                 // What was found is not lost with the source of more.
-                agent.finish(signals).await;
+                agent.finish(signals, true).await;
                 return Err(failure);
             }
         };
         let nothing_died = agent.deaths == 0;
-        let written = agent.finish(signals).await;
+        let failed = !matches!(ended, Ended::Command(0));
+        let written = agent.finish(signals, failed).await;
         Ok(match (ended, job) {
             (Ended::Command(status), _) => status,
             _ if !written => exit::FAILED,
@@ -114,14 +127,19 @@ impl Session {
     }
 }
 
-/// Ends the watch, or passes the signal on to the command.
-pub(super) fn answer_signal(arrived: Arrived, job: &mut Job) -> Result<Option<Ended>, Failure> {
+/// Ends the watch, or passes the signal on to the command, unless that `has_it`: many programs take a second Ctrl-C for
+/// an order to drop everything.
+pub(super) fn answer_signal(
+    arrived: Arrived,
+    job: &mut Job,
+    has_it: impl FnOnce(u32) -> bool,
+) -> Result<Option<Ended>, Failure> {
     match job {
         Job::Watch { .. } => Ok(Some(Ended::Signal)),
         Job::Run(child) if arrived.signo == Signo::CHLD => Ok(child.ended()?.map(Ended::Command)),
         Job::Run(child) => {
             // What was typed at the terminal, the command has had itself.
-            if !arrived.from_terminal {
+            if !arrived.from_terminal && !has_it(child.pid()) {
                 child.signal(arrived.signo);
             }
             Ok(None)
