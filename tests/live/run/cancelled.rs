@@ -8,7 +8,7 @@ use killtrace::model::report::{Death, Job, Report, Role};
 use killtrace_tests::{killtrace_path, live};
 
 /// A program of that name that runs `step` and then does to it what the runner does (ProcessInvoker.cs of actions/runner),
-/// some times faster.
+/// with its times.
 fn cancel(dir: &Path, step: &str) -> Report {
     let runner: PathBuf = dir.join("Runner.Worker");
     fs::copy("/usr/bin/bash", &runner).expect("there is a bash");
@@ -20,7 +20,7 @@ fn cancel(dir: &Path, step: &str) -> Report {
          {killtrace} run --on-failure -o {report_path} -- bash -c '{step}' &
          until [ -e $ready ]; do sleep 0.05; done
          wait_for() {{ for _ in $(seq $1); do kill -0 $! 2>/dev/null || exit 0; sleep 0.1; done; }}
-         kill -INT $!; wait_for 15; kill -TERM $!; wait_for 5; kill -KILL $!"
+         kill -INT $!; wait_for 75; kill -TERM $!; wait_for 25; kill -KILL $!"
     );
     let mut command = Command::new(&runner);
     command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -52,5 +52,5 @@ fn a_command_that_waits_for_sigterm_has_both_in_its_story() {
     let death = root(&report);
     assert_eq!(death.exit.signal.as_deref(), Some("SIGTERM"), "{}", death.summary);
     let said = &death.summary;
-    assert!(said.contains("SIGTERM from Runner.Worker") && said.contains("timed out (SIGINT 1."), "{said}");
+    assert!(said.contains("SIGTERM from Runner.Worker") && said.contains("timed out (SIGINT "), "{said}");
 }
