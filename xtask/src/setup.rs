@@ -21,7 +21,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 13] = [
     Need { program: "node", package: "nodejs", why: "runs Vite, the victim of the end-to-end tests" },
     Need { program: "npm", package: "npm", why: "installs Vite and tsx and starts them, as people do" },
     Need { program: "pkill", package: "procps", why: "kills Vite by name" },
@@ -32,6 +32,9 @@ const NEEDS: [Need; 10] = [
     Need { program: "nsenter", package: "util-linux", why: "starts processes in that namespace" },
     Need { program: "systemctl", package: "systemd", why: "runs as init of namespaces, and stops services" },
     Need { program: "setpriv", package: "util-linux", why: "starts a process as another user" },
+    Need { program: "shellcheck", package: "shellcheck", why: "reads the GitHub Action's shell" },
+    Need { program: "curl", package: "curl", why: "fetches a release, as that action does" },
+    Need { program: "setcap", package: "libcap2-bin", why: "gives killtrace its capabilities there" },
 ];
 
 /// The oldest Node that the pinned Vite runs on.
@@ -54,7 +57,7 @@ fn install_programs() -> Result<()> {
     }
     println!("The tests need programs that are not installed:");
     for need in &missing {
-        println!("  {:8} {} (package {})", need.program, need.why, need.package);
+        println!("  {:10} {} (package {})", need.program, need.why, need.package);
     }
     let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     packages.dedup();

@@ -10,7 +10,8 @@ use killtrace_tests::{Terminal, children, eventually, killtrace_path, live, stat
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-/// Writes each signal that it gets to a file, and ends with 23 at SIGTERM.
+/// Writes each signal that it gets to a file, and ends with 23 at SIGTERM; also when the file is gone, as after a test that
+/// failed.
 fn counting(file: &Path) -> String {
     let file = file.display();
     let traps: String = ["INT", "QUIT", "HUP", "USR1", "USR2", "WINCH", "PWR"]
@@ -18,7 +19,7 @@ fn counting(file: &Path) -> String {
         .map(|name| format!("trap 'echo {name} >> {file}' {name}; "))
         .collect();
     format!(
-        "{traps}trap 'echo TERM >> {file}; exit 23' TERM; : > {file}; while :; do read -t 0.02 < <(:); done"
+        "{traps}trap 'echo TERM >> {file}; exit 23' TERM; : > {file}; while [ -e {file} ]; do read -t 0.02 < <(:); done"
     )
 }
 
