@@ -20,6 +20,7 @@ use super::sources::{Abilities, Sources};
 use crate::collect::enrich::Enricher;
 use crate::collect::host;
 use crate::explain::Explainer;
+use crate::explain::case::asks_to_stop;
 use crate::model::header::{Header, Tool};
 use crate::model::signal::Signo;
 use crate::model::time::Timestamp;
@@ -382,10 +383,6 @@ fn lost_in(batch: &[Event]) -> u64 {
         _ => 0,
     };
     batch.iter().map(lost).sum()
-}
-
-fn asks_to_stop(signo: Signo) -> bool {
-    [Signo::INT, Signo::TERM, Signo::HUP, Signo::QUIT].contains(&signo)
 }
 
 fn event(t_ns: u64, fact: Fact) -> Event {

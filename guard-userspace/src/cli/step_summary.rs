@@ -1,6 +1,6 @@
 //! The summary of a GitHub workflow's step: a file to append Markdown to, shown when the step has ended.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 
@@ -60,15 +60,10 @@ impl StepSummary {
         let Some(report) = report else { return Ok(()) };
         let mut text = Vec::new();
         markdown.write(report, &Options::default(), &mut text)?;
-        write_all(file, &text)?;
+        file.write_all(&text)?;
         self.own = Some((begin, begin + text.len() as u64));
         Ok(())
     }
-}
-
-fn write_all(mut file: File, text: &[u8]) -> io::Result<()> {
-    file.write_all(text)?;
-    file.flush()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! "Terminate orphan process"). GitLab's, Buildkite's and Jenkins' begin with SIGTERM. Who sent the signals is known; why
 //! is not in them, so that is likely and never more.
 
+use std::collections::BTreeSet;
+
 use crate::model::report::{Kind, Role};
 use crate::model::signal::Signo;
 use crate::model::units::elapsed;
@@ -50,13 +52,8 @@ impl Cancel {
             .map(|(to, sent)| Sent { signo: sent.signo, to, at: sent.first })
             .collect();
         before.sort_by_key(|sent| (sent.at.t_ns, sent.at.id));
-        let mut known = Vec::new();
-        before.retain(|sent| {
-            !known.contains(&sent.signo) && {
-                known.push(sent.signo);
-                true
-            }
-        });
+        let mut known = BTreeSet::new();
+        before.retain(|sent| known.insert(sent.signo));
         let unasked = before.is_empty() && !asks_to_stop(run.signo);
         Some(Self { before, unasked, at_ns: run.first.t_ns })
     }

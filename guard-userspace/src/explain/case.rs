@@ -429,7 +429,8 @@ fn dequeued(mut alike: Vec<&SignalRun>, taken: Taken) -> Option<&SignalRun> {
 }
 
 /// It can mean "please end".
-pub(super) fn asks_to_stop(signo: Signo) -> bool {
+#[must_use]
+pub fn asks_to_stop(signo: Signo) -> bool {
     stop_window(signo).is_some()
 }
 

@@ -46,11 +46,11 @@ impl Explainer {
         match self.is_worth_a_word(process) {
             Some(false) => {}
             Some(true) => {
-                self.wait_for_the_rest(id, ending.at.t_ns);
+                self.wait_for_the_rest(id, ending.at.t_ns, true);
                 self.ask_about(id);
             }
             None => {
-                self.wait_for_the_rest(id, ending.at.t_ns);
+                self.wait_for_the_rest(id, ending.at.t_ns, false);
                 self.unjudged += 1;
             }
         }
@@ -65,13 +65,16 @@ impl Explainer {
         let mut worth = Vec::new();
         let mut unjudged = 0;
         let mut pending = std::mem::take(&mut self.pending);
-        pending.retain(|pending| {
+        pending.retain_mut(|pending| {
             let Some(process) = self.table.get(pending.id) else { return false };
-            if process.tree.is_some() || pending.judged {
+            if pending.judged {
                 return true;
             }
             match self.is_worth_a_word(process) {
-                Some(true) => worth.push(pending.id),
+                Some(true) => {
+                    pending.judged = true;
+                    worth.push(pending.id);
+                }
                 Some(false) => return false,
                 None => unjudged += 1,
             }
@@ -85,9 +88,6 @@ impl Explainer {
     }
 
     fn ask_about(&mut self, id: ProcId) {
-        for pending in self.pending.iter_mut().filter(|pending| pending.id == id) {
-            pending.judged = true;
-        }
         self.ask_for_user(id);
         self.ask_about_surroundings(id);
     }

@@ -356,12 +356,12 @@ impl Explainer {
             return;
         }
         self.patterns.ended(scene(&self.header, &self.table, self.now_ns), process);
-        self.wait_for_the_rest(id, ending.at.t_ns);
+        self.wait_for_the_rest(id, ending.at.t_ns, true);
         self.ask_about_surroundings(id);
     }
 
-    /// Puts a death among those that wait for late facts.
-    fn wait_for_the_rest(&mut self, id: ProcId, ended_ns: u64) {
+    /// Puts a death among those that wait for late facts; `judged` when it is known to be worth an answer.
+    fn wait_for_the_rest(&mut self, id: ProcId, ended_ns: u64, judged: bool) {
         let alive = |id: &ProcId| self.table.get(*id).is_some_and(Process::alive);
         let descendants: Vec<ProcId> = self.table.descendants(id).into_iter().filter(alive).collect();
         self.pending.push_back(Pending {
@@ -369,7 +369,7 @@ impl Explainer {
             due_ns: ended_ns.saturating_add(Self::SETTLE_NS),
             last_chance_ns: ended_ns.saturating_add(Self::LAST_CHANCE_NS),
             awaited: None,
-            judged: self.table.get(id).is_some_and(|process| process.tree.is_some()),
+            judged,
             surroundings: Surroundings { descendants, ..Surroundings::default() },
         });
     }

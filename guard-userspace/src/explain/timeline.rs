@@ -44,13 +44,11 @@ impl Timeline {
     /// The entries that an answer rests on, in time order.
     #[must_use]
     pub fn of(&self, header: &Header, death: &Death) -> Vec<TimelineEntry> {
-        let ids: BTreeSet<u64> =
-            death.evidence.iter().copied().chain(death.chain.iter().map(|step| step.event)).collect();
-        let entry = |id: u64| {
+        let entry = |&id: &u64| {
             let (t_ns, what) = self.entries.get(&id)?;
             Some(TimelineEntry { id, t: header.wall(*t_ns), t_ns: *t_ns, what: what.clone() })
         };
-        let mut entries: Vec<_> = ids.into_iter().filter_map(entry).collect();
+        let mut entries: Vec<_> = death.evidence.iter().filter_map(entry).collect();
         entries.sort_by_key(|entry| (entry.t_ns, entry.id));
         entries
     }

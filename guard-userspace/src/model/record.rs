@@ -41,16 +41,10 @@ impl DeathRecord {
             host: host.clone(),
             backend: collector.backend.clone(),
             degraded: collector.degraded.clone(),
-            timeline: timeline.iter().filter(|entry| rests_on(&death, entry.id)).cloned().collect(),
+            timeline: timeline.iter().filter(|entry| death.evidence.contains(&entry.id)).cloned().collect(),
             death,
         })
     }
-}
-
-/// Whether an answer cites an event.
-#[must_use]
-pub fn rests_on(death: &Death, event: u64) -> bool {
-    death.evidence.contains(&event) || death.chain.iter().any(|step| step.event == event)
 }
 
 /// A time in which deaths may have been missed.

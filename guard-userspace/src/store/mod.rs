@@ -10,6 +10,7 @@
 pub mod ask;
 mod entry;
 mod index;
+mod note;
 mod recorder;
 mod seen;
 mod segment;

@@ -1,15 +1,14 @@
 //! Until when the store's recorder watched: what was before its start, it cannot know otherwise.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::{StoreError, index, segment, writer};
+use super::{StoreError, index, note, segment, writer};
 use crate::model::header::{Host, Tool};
 use crate::model::record::{Gap, Why};
 use crate::model::time::Timestamp;
@@ -46,23 +45,12 @@ impl Seen {
     pub fn take(directory: &Path, boot_id: Option<String>) -> Result<Self, StoreError> {
         writer::make_directory(directory)?;
         let path = directory.join(FILE);
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).map_err(StoreError::io("write to", &path))?;
-        let mut file =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-                nix::errno::Errno::EAGAIN => StoreError::InUse { path: directory.to_owned() },
-                error => StoreError::io("lock", &path)(error.into()),
-            })?;
-        let mut text = String::new();
-        let read = file.read_to_string(&mut text);
-        let before = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+        let locked = Flock::lock(note::open(&path)?, FlockArg::LockExclusiveNonblock);
+        let file = locked.map_err(|(_, error)| match error {
+            nix::errno::Errno::EAGAIN => StoreError::InUse { path: directory.to_owned() },
+            error => StoreError::io("lock", &path)(error.into()),
+        })?;
+        let before = note::read(&file);
         Ok(Self { file, boot_id, before })
     }
 
@@ -94,11 +82,7 @@ impl Seen {
     /// Notes that it watches, or at the end that it does no more.
     pub(super) fn mark(&self, at: Timestamp, stopped: bool) -> io::Result<()> {
         let mark = Mark { schema: Mark::SCHEMA.to_owned(), at, boot_id: self.boot_id.clone(), stopped };
-        let mut text = serde_json::to_string(&mark)?;
-        text.push('\n');
-        // In place and of about one length: there is always a whole mark, even on a full disk.
-        self.file.write_all_at(text.as_bytes(), 0)?;
-        self.file.set_len(text.len() as u64)
+        note::write(&self.file, &mark)
     }
 }
 

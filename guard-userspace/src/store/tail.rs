@@ -1,13 +1,12 @@
 //! Follows a store as it grows, from one record to the next.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, segment, segments};
+use super::{StoreError, note, segment, segments};
 use crate::model::record::{DeathRecord, Gap};
 
 /// Most that is read at once, in bytes of lines.
@@ -169,14 +168,8 @@ impl Bookmark {
     /// # Errors
     /// When it cannot be opened for writing.
     pub fn open(directory: &Path, name: &str) -> Result<(Self, Option<Place>), StoreError> {
-        let path = directory.join(name);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let opened = options.custom_flags(libc::O_NOFOLLOW).open(&path);
-        let mut file = opened.map_err(StoreError::io("write to", &path))?;
-        let mut text = String::new();
-        let read = file.read_to_string(&mut text);
-        let marked = read.ok().and_then(|_| serde_json::from_str::<Marked>(&text).ok());
+        let file = note::open(&directory.join(name))?;
+        let marked: Option<Marked> = note::read(&file);
         let place = marked.filter(|marked| marked.schema == Self::SCHEMA).map(|marked| marked.place);
         Ok((Self { file }, place))
     }
@@ -186,9 +179,6 @@ impl Bookmark {
     /// # Errors
     /// When it cannot be written.
     pub fn set(&self, place: Place) -> io::Result<()> {
-        let mut text = serde_json::to_string(&Marked { schema: Self::SCHEMA.to_owned(), place })?;
-        text.push('\n');
-        self.file.write_all_at(text.as_bytes(), 0)?;
-        self.file.set_len(text.len() as u64)
+        note::write(&self.file, &Marked { schema: Self::SCHEMA.to_owned(), place })
     }
 }
