@@ -44,22 +44,27 @@ pub fn boottime_ns() -> u64 {
 
 /// CLOCK_MONOTONIC, and CLOCK_BOOTTIME minus it, in nanoseconds.
 pub(super) fn monotonic_and_offset_ns() -> (u64, i64) {
-    let (mono, boot) = (clock_ns(ClockId::CLOCK_MONOTONIC), clock_ns(ClockId::CLOCK_BOOTTIME));
-    (u64::try_from(mono).unwrap_or(0), boot - mono)
+    let mono = clock_ns(ClockId::CLOCK_MONOTONIC);
+    (u64::try_from(mono).unwrap_or(0), -minus_boottime_ns(ClockId::CLOCK_MONOTONIC))
 }
 
 /// CLOCK_REALTIME minus CLOCK_BOOTTIME, in nanoseconds.
-///
-/// The wall clock is read between two readings of the other one; of three tries the one with the smallest
-/// window counts, so that being scheduled away in between does not shift every time in the report.
 #[must_use]
 pub fn wall_minus_boottime_ns() -> i64 {
+    minus_boottime_ns(ClockId::CLOCK_REALTIME)
+}
+
+/// A clock minus CLOCK_BOOTTIME, in nanoseconds.
+///
+/// It is read between two readings of the other one; of three tries the one with the smallest window counts, so that
+/// being scheduled away in between does not shift every time in the report, or look like a suspension.
+fn minus_boottime_ns(clock: ClockId) -> i64 {
     (0..3)
         .map(|_| {
             let before = clock_ns(ClockId::CLOCK_BOOTTIME);
-            let wall = clock_ns(ClockId::CLOCK_REALTIME);
+            let time = clock_ns(clock);
             let after = clock_ns(ClockId::CLOCK_BOOTTIME);
-            (after - before, wall - (before + (after - before) / 2))
+            (after - before, time - (before + (after - before) / 2))
         })
         .min()
         .map_or(0, |(_, offset)| offset)
