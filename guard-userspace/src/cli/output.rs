@@ -182,6 +182,9 @@ impl Output {
     /// Tells what the journal says of a death that has been told, when it has been read.
     pub(crate) fn journal(&mut self, death: &Death, lines: &[JournalLine]) {
         self.unsaved = true;
+        if self.waits() {
+            return;
+        }
         let mut text = report::text::journal(death, lines, self.live_style);
         text.push('\n');
         self.say(&text);
