@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::args::Included;
 use super::failure::Failure;
 use super::output::note;
+use super::safe_file::SafeFile;
 use crate::export::{Bell, Exporter, Journal, Otlp, Prometheus};
 use crate::model::header::{Header, Host, Tool};
 use crate::model::record::{DeathRecord, Gap, Why};
@@ -53,8 +54,10 @@ impl Exports {
             exporters.push(Exporter::start(directory, Otlp::new(url.clone(), note), note)?);
         }
         if let Some(path) = &self.metrics {
-            let prometheus = Prometheus::start(path, started_at)
-                .with_context(|| format!("cannot write counters to {}", path.display()))?;
+            // node_exporter runs as somebody else.
+            let file = SafeFile::check(path)?.for_everybody();
+            let write = move |text: &str| file.write(|out| out.write_all(text.as_bytes()));
+            let prometheus = Prometheus::start(path.display().to_string(), write, started_at)?;
             exporters.push(Exporter::start(directory, prometheus, note)?);
         }
         Ok(exporters)

@@ -1,8 +1,8 @@
 //! A file that is always whole: replaced in one step, or not at all.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -16,9 +16,14 @@ pub(crate) struct SafeFile {
     /// The directory that a temporary file is made in; `None` for a device or pipe, which is written to as it
     /// is: renaming over /dev/null would take it from everybody.
     directory: Option<PathBuf>,
+    mode: u32,
 }
 
 impl SafeFile {
+    /// Only its owner reads it.
+    const OWNER: u32 = 0o600;
+    const EVERYBODY: u32 = 0o644;
+
     /// Checks that the file can be made or replaced.
     pub(crate) fn check(path: &Path) -> Result<Self, Failure> {
         // A link stays, and what it leads to is replaced.
@@ -30,11 +35,16 @@ impl SafeFile {
         }
         if kind.is_ok_and(|kind| !kind.is_file()) {
             open_to_write(&path).map_err(|error| unusable(&path, error))?;
-            return Ok(Self { path, directory: None });
+            return Ok(Self { path, directory: None, mode: Self::OWNER });
         }
         let directory = directory_of(&path);
         temporary(&directory).map_err(|error| unusable_directory(&directory, &path, error))?;
-        Ok(Self { path, directory: Some(directory) })
+        Ok(Self { path, directory: Some(directory), mode: Self::OWNER })
+    }
+
+    /// Lets everybody read it, whatever the umask.
+    pub(crate) fn for_everybody(self) -> Self {
+        Self { mode: Self::EVERYBODY, ..self }
     }
 
     /// Replaces its content by what `fill` writes. On failure the old content stays.
@@ -60,6 +70,7 @@ impl SafeFile {
         fill(&mut out)?;
         out.flush()?;
         drop(out);
+        file.as_file().set_permissions(Permissions::from_mode(self.mode))?;
         file.as_file().sync_all()?;
         file.persist(&self.path).map_err(|error| error.error)?;
         // The name is safe only once the directory is; some file systems cannot, and lose nothing by it.
@@ -124,7 +135,7 @@ fn unusable_directory(directory: &Path, path: &Path, error: io::Error) -> Failur
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -137,7 +148,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old", "checking changes nothing");
         file.write(|out| out.write_all(b"new")).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        file.for_everybody().write(|out| out.write_all(b"newer")).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode()), ("newer", 0o644));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file stays behind");
     }
 
     #[test]

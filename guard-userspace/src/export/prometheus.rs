@@ -2,10 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::Permissions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 
 use super::{Refused, Sink, killer_role, word};
 use crate::model::record::Why;
@@ -20,8 +16,10 @@ const OTHERS: &str = "(others)";
 
 /// The counters since this killtrace was started, as is usual for counters.
 #[derive(Debug)]
-pub struct Prometheus {
-    path: PathBuf,
+pub struct Prometheus<W> {
+    name: String,
+    /// Replaces the file in one step: the collector must never see half of it.
+    write: W,
     started_at: Timestamp,
     deaths: BTreeMap<Labels, u64>,
     lost_events: u64,
@@ -44,15 +42,15 @@ impl Labels {
     }
 }
 
-impl Prometheus {
-    /// Writes the counters to a file, all zero for now.
+impl<W: FnMut(&str) -> anyhow::Result<()>> Prometheus<W> {
+    /// Writes the counters, all zero for now, to the file of that name.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn start(path: &Path, started_at: Timestamp) -> io::Result<Self> {
-        let (deaths, path) = (BTreeMap::new(), path.to_owned());
-        let this = Self { path, started_at, deaths, lost_events: 0 };
-        this.write()?;
+    pub fn start(name: String, write: W, started_at: Timestamp) -> anyhow::Result<Self> {
+        let mut this = Self { name, write, started_at, deaths: BTreeMap::new(), lost_events: 0 };
+        let text = this.text();
+        (this.write)(&text)?;
         Ok(this)
     }
 
@@ -107,23 +105,11 @@ impl Prometheus {
         );
         text
     }
-
-    /// In one step: the collector must never see half of it, and runs as somebody else.
-    fn write(&self) -> io::Result<()> {
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let mut file = tempfile::Builder::new()
-            .prefix(".killtrace-")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(directory.unwrap_or(Path::new(".")))?;
-        file.write_all(self.text().as_bytes())?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        Ok(())
-    }
 }
 
-impl Sink for Prometheus {
+impl<W: FnMut(&str) -> anyhow::Result<()> + Send + 'static> Sink for Prometheus<W> {
     fn name(&self) -> String {
-        self.path.display().to_string()
+        self.name.clone()
     }
 
     fn bookmark(&self) -> Option<&'static str> {
@@ -135,10 +121,11 @@ impl Sink for Prometheus {
         for record in records {
             self.count(record);
         }
-        self.write().map_err(|error| {
+        let text = self.text();
+        (self.write)(&text).map_err(|error| {
             // They come again.
             (self.deaths, self.lost_events) = before;
-            Refused::new(error)
+            Refused::new(error.root_cause())
         })
     }
 }
