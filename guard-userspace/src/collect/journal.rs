@@ -304,7 +304,7 @@ mod tests {
     fn who_does_not_answer_in_time_is_not_waited_for_and_not_left_behind() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo one; exec sleep 1000"]).stdout(Stdio::piped());
-        let (began, limit) = (Instant::now(), Duration::from_millis(300));
+        let (began, limit) = (Instant::now(), Duration::from_secs(2));
         assert_eq!(run(command, limit).unwrap(), b"one\n");
         assert!(began.elapsed() >= limit && began.elapsed() < Duration::from_secs(100));
         assert!(run(Command::new("/nonexistent"), limit).is_err());

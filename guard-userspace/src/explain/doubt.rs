@@ -1,11 +1,11 @@
 //! What was not seen and would have mattered: each gap lowers the confidence, and is said.
 
 use crate::model::report::{Confidence, Kind};
-use crate::model::signal::Signo;
+use crate::model::signal::{Signo, code};
 use crate::model::units;
 
 use super::case::{Case, STOP_WINDOW_NS, asks_to_stop};
-use super::causes::Finding;
+use super::causes::{Finding, was_hung_up};
 use super::losses::Losses;
 use super::process::Process;
 use super::story::FORWARD_NS;
@@ -31,6 +31,7 @@ impl Doubt<'_> {
             perhaps_taken(case, finding),
             perhaps_in_its_handler(case, finding),
             perhaps_asked_by_sysrq(case, finding),
+            perhaps_given_up(case, finding),
         ];
         for gap in holes.into_iter().flatten() {
             finding.confidence = finding.confidence.min(Confidence::Likely);
@@ -119,6 +120,19 @@ fn perhaps_asked_by_sysrq(case: &Case<'_>, finding: &Finding) -> Option<String> 
     let blow = case.blow().filter(|_| finding.kind == Kind::OomKill)?;
     let user_space = !blow.kernel_thread && blow.current.is_some_and(|process| !process.is_faceless());
     (!user_space).then(|| "whether magic SysRq had the OOM killer run was not seen".to_owned())
+}
+
+/// A SIGHUP by a call that is not known: a session leader that gives its terminal up sends it as well (drivers/tty/
+/// tty_jobctrl.c, `disassociate_ctty(0)`), and the SIGCONT after it finds nobody who was quick to die. Whoever is in its
+/// session descends from it. One whose terminal was hung up has none to give up.
+fn perhaps_given_up(case: &Case<'_>, finding: &Finding) -> Option<String> {
+    let blow = case.blow().filter(|_| finding.kind == Kind::KilledByProcess)?;
+    let sender = blow.current.filter(|sender| !was_hung_up(sender))?;
+    let alike = blow.in_kill().is_none() && blow.is(Signo::HUP, code::SI_USER, true);
+    let may_lead =
+        case.victim.image.sid == Some(sender.tgid) || case.table.is_ancestor(sender.id, case.victim.id);
+    (alike && may_lead)
+        .then(|| format!("whether {} sent it, or gave up its terminal, was not seen", sender.label()))
 }
 
 /// It was asked to stop, no handler took that, and what waited at its end could not be read: it may have waited for

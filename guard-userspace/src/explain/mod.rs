@@ -130,6 +130,8 @@ impl Explainer {
     /// back its memory, which takes a while on a machine that just ran out of it. A death that is complete is told
     /// at once.
     const LAST_CHANCE_NS: u64 = 1_000_000_000;
+    /// So much longer for the end of a process that is known to end.
+    const PATIENCE_NS: u64 = 9_000_000_000;
     /// Most deaths by one act that each of them lists.
     const FELLOWS: usize = 64;
     /// Most deaths that a report holds.

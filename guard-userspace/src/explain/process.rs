@@ -205,6 +205,14 @@ impl Process {
         self.history.runs.iter().any(|run| run.signo == Signo::KILL && run.result.queued())
     }
 
+    /// It ends, or has: one of its threads has taken a signal that ends them all. Of a process in which a thread called
+    /// exit_group(2), or was killed, every other thread takes a SIGKILL (kernel/signal.c, `get_signal`), at the latest
+    /// when it is next given a processor.
+    #[must_use]
+    pub fn has_to_end(&self) -> bool {
+        self.is_doomed() || self.history.taken.is_some()
+    }
+
     #[must_use]
     pub fn subject(&self) -> Subject<'_> {
         Subject {

@@ -1,6 +1,6 @@
 //! The answer in one sentence.
 
-use crate::model::report::{Kind, Mechanism, Oom, OomScope};
+use crate::model::report::{Confidence, Kind, Mechanism, Oom, OomScope};
 use crate::model::signal::Signo;
 use crate::model::{select, unit, units};
 
@@ -140,8 +140,10 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
             None => {
                 let parent = story.killer(table).map(|parent| parent.label());
                 let parent = parent.as_deref().unwrap_or("its parent");
+                // The end of all threads of a busy machine's process may be long in coming.
+                let lives = if finding.confidence == Confidence::Certain { "lives" } else { "seems to live" };
                 format!(
-                    "{how} it had asked for that when the thread that started it ends; that thread of {parent} ended, {parent} itself lives on."
+                    "{how} it had asked for that when the thread that started it ends; that thread of {parent} ended, {parent} itself {lives} on."
                 )
             }
         },

@@ -60,9 +60,16 @@ impl Explainer {
             let ending = self.table.get(pending.id).and_then(|process| process.ending);
             let complete = ending.is_some_and(|ending| ending.status.is_some())
                 && pending.surroundings.memory.is_some()
-                && pending.awaited.as_ref().is_some_and(BTreeSet::is_empty)
-                && !self.awaits_an_end(pending.id);
-            if now_ns < if complete { pending.due_ns } else { pending.last_chance_ns } {
+                && pending.awaited.as_ref().is_some_and(BTreeSet::is_empty);
+            let until_ns = match self.awaited_end(pending.id) {
+                // It comes for certain, however busy the machine is.
+                Some(ending) if ending.has_to_end() => {
+                    pending.last_chance_ns.saturating_add(Self::PATIENCE_NS)
+                }
+                None if complete => pending.due_ns,
+                _ => pending.last_chance_ns,
+            };
+            if now_ns < until_ns {
                 return;
             }
             if let Some(mut pending) = self.pending.pop_front() {
@@ -74,13 +81,12 @@ impl Explainer {
 
     /// A thread of another process signalled it while it was ending: whether that whole process ends, and of what, is
     /// known only when its last thread is gone. One that called exit(2) ends alone.
-    fn awaits_an_end(&self, id: ProcId) -> bool {
-        let alive = |id| self.table.get(id).is_some_and(Process::alive);
-        let Some(victim) = self.table.get(id) else { return false };
-        victim.history.runs.iter().any(|run| {
+    fn awaited_end(&self, id: ProcId) -> Option<&Process> {
+        let dying = self.table.get(id)?.history.runs.iter().filter(|run| {
             let alone = run.in_call(&[Call::Exit]) == Some(true);
-            run.current_exiting && !alone && run.current.is_some_and(|sender| sender != id && alive(sender))
-        })
+            run.current_exiting && !alone && run.current != Some(id)
+        });
+        dying.filter_map(|run| self.table.get(run.current?)).find(|sender| sender.alive())
     }
 
     fn answer(&mut self, pending: &Pending) {

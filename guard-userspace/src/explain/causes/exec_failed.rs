@@ -28,7 +28,7 @@ impl Cause for ExecFailed {
 /// (fs/exec.c, `begin_new_exec`), and the exec is never told of.
 pub(super) fn in_exec(case: &Case<'_>, blow: &Blow<'_>) -> bool {
     // On a slow, busy machine. Whoever renames itself and crashes at a general protection fault rarely does both at once.
-    const AT_ONCE_NS: u64 = 50_000_000;
+    const AT_ONCE_NS: u64 = 250_000_000;
     if !blow.own || !blow.is(Signo::SEGV, code::SI_KERNEL, false) {
         return false;
     }

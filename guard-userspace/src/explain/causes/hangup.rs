@@ -77,7 +77,7 @@ fn fellow_continued(case: &Case<'_>, hangup: &SignalRun) -> bool {
 }
 
 /// The kernel had hung up its terminal before it died, whatever it thought of that.
-pub(super) fn was_hung_up(leader: &Process) -> bool {
+pub(in crate::explain) fn was_hung_up(leader: &Process) -> bool {
     hung_up(leader).is_some()
 }
 

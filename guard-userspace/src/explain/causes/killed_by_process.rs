@@ -1,10 +1,10 @@
 //! Another process sent the signal: kill, tkill, tgkill, sigqueue, pidfd (kernel/signal.c, `do_send_sig_info`
 //! from the system calls). What the kernel sends with the same bits is told apart by the call.
 
-use super::{Case, Cause, Finding, hangup, mechanism};
+use super::{Case, Cause, Finding, mechanism};
 use crate::explain::blow::Blow;
 use crate::model::report::Kind;
-use crate::model::signal::{Signo, code};
+use crate::model::signal::code;
 
 pub(super) struct KilledByProcess;
 
@@ -18,12 +18,7 @@ impl Cause for KilledByProcess {
         if blow.own || !sent_by_call(&blow) || case.killed_at_birth() {
             return None;
         }
-        let finding = Finding::process(Kind::KilledByProcess, mechanism(blow.run), blow.other());
-        // Without the call, a session leader that gives its terminal up looks the same (TIOCNOTTY).
-        let alike = blow.in_kill().is_none()
-            && blow.is(Signo::HUP, code::SI_USER, true)
-            && hangup::continued(case.victim, blow.run);
-        Some(if alike { finding.likely() } else { finding })
+        Some(Finding::process(Kind::KilledByProcess, mechanism(blow.run), blow.other()))
     }
 
     fn ruled_out(&self, case: &Case<'_>) -> Option<String> {

@@ -29,18 +29,20 @@ impl Cause for ParentDeathSignal {
         let finding = Finding::kernel(Kind::ParentDeathSignal);
         let by_thread = Finding { killer: Some(parent.id), ..finding.clone().detail(THREAD_EXIT) };
         let by_parent = finding.because_of(Some(parent.id));
+        let alone = blow.in_call(&[Call::Exit]);
         let Some(ending) = parent.ending else {
             // A thread that did not call exit(2) may have been ended with all others, which takes its time.
-            let alone = blow.in_call(&[Call::Exit]) == Some(true);
-            return Some(if alone { by_thread } else { by_thread.likely() });
+            return Some(if alone == Some(true) { by_thread } else { by_thread.likely() });
         };
         if ending.at.t_ns <= blow.run.first.t_ns {
             return Some(by_parent);
         }
         // The thread went first. It was alone in that if it called exit(2), which ends one thread.
-        Some(match blow.in_call(&[Call::Exit]) {
+        let all_were_ending = parent.history.taken.is_some_and(|taken| taken.at.t_ns <= blow.run.first.t_ns);
+        Some(match alone {
             Some(true) => by_thread,
             Some(false) => by_parent,
+            None if all_were_ending => by_parent.likely(),
             None if ending.at.t_ns - blow.run.first.t_ns > TOGETHER_NS => by_thread.likely(),
             None => by_parent.likely(),
         })

@@ -2,10 +2,12 @@
 
 use crate::explain::Explainer;
 use crate::explain::scenario::{MS, Scenario};
-use crate::model::event::{Call, Fact, ProcessFacts, SignalMasks};
+use crate::model::event::{
+    Call, Current, Deliver, Disposition, Fact, ProcessFacts, SignalMasks, SignalResult,
+};
 use crate::model::report::{Confidence, Death, Kind};
 use crate::model::select::Selectors;
-use crate::model::signal::Signo;
+use crate::model::signal::{Signo, code};
 
 fn vite() -> Scenario {
     let mut scenario = Scenario::new();
@@ -249,4 +251,31 @@ fn a_continue_that_reached_only_others_of_a_group_was_lost() {
         let found = (death.cause.kind, death.cause.confidence);
         assert_eq!(found, (Kind::SessionLeaderExit, confidence), "{death:#?}");
     }
+}
+
+#[test]
+fn a_hangup_that_an_ancestor_seems_to_send_may_be_a_terminal_given_up() {
+    for (sender, confidence) in [(40, Confidence::Likely), (70, Confidence::Certain)] {
+        let mut scenario = vite();
+        let current = scenario.current(sender);
+        scenario.signal(current, 100, Signo::HUP, code::SI_USER, true, SignalResult::Delivered, None);
+        let death = scenario.dies(100, Signo::HUP).death(100);
+        assert_answer(&death, Kind::KilledByProcess, Some(sender), confidence);
+        assert_eq!(death.gaps.is_empty(), confidence == Confidence::Certain, "{:?}", death.gaps);
+    }
+}
+
+#[test]
+fn a_parent_whose_threads_all_end_does_not_live_on_however_long_that_takes() {
+    let mut scenario = vite();
+    scenario.spawn(70, 200, &["/opt/worker"]).kill(40, 70, Signo::TERM);
+    // The thread that started the worker.
+    let thread = Current { tid: 71, ..scenario.current(70) };
+    let killed = Deliver { signo: Signo::KILL.0, code: 0, errno: 0, disposition: Disposition::Default };
+    scenario.push(Some(thread), Fact::Deliver(killed));
+    let thread = Current { exiting: Some(true), ..thread };
+    scenario.signal(thread, 200, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, None);
+    scenario.dies(200, Signo::TERM).wait(3_000).take(70, Signo::TERM, code::SI_USER).dies(70, Signo::TERM);
+    let death = scenario.death(200);
+    assert_answer(&death, Kind::ParentDeathSignal, Some(40), Confidence::Likely);
 }
