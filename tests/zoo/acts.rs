@@ -183,8 +183,8 @@ fn mask(how: i32, args: &Args<'_>) {
 static HANDLER_CODE: AtomicI32 = AtomicI32::new(0);
 static HANDLER_MS: AtomicI32 = AtomicI32::new(0);
 
-/// `catch:TERM,return`, `catch:TERM,exit,3`, `catch:TERM,slow,MS,3` (it exits after a while), `catch:TERM,reraise`,
-/// `catch:TERM,kill9`, `catch:TERM,default` (once), `catch:TERM,forward,INT` (it sends a signal to the last child that it started)
+/// `catch:TERM,return`, `catch:TERM,exit,3`, `catch:TERM,slow,MS,3` (it exits after a while), `catch:TERM,told,3` (it
+/// exits when the director says something), `catch:TERM,reraise`, `catch:TERM,kill9`, `catch:TERM,default` (once), `catch:TERM,forward,INT` (it sends a signal to the last child that it started)
 fn catch(args: &Args<'_>) {
     extern "C" fn back(_: i32) {}
     extern "C" fn exit(_: i32) {
@@ -193,6 +193,12 @@ fn catch(args: &Args<'_>) {
     extern "C" fn slow(_: i32) {
         // SAFETY: async-signal-safe.
         unsafe { libc::poll(std::ptr::null_mut(), 0, HANDLER_MS.load(Ordering::Relaxed)) };
+        exit_now(HANDLER_CODE.load(Ordering::Relaxed))
+    }
+    extern "C" fn told(_: i32) {
+        let mut word = [0u8; 64];
+        // SAFETY: async-signal-safe; the buffer is as long as it says.
+        unsafe { libc::read(libc::STDIN_FILENO, word.as_mut_ptr().cast(), word.len()) };
         exit_now(HANDLER_CODE.load(Ordering::Relaxed))
     }
     extern "C" fn forward(_: i32) {
@@ -224,6 +230,10 @@ fn catch(args: &Args<'_>) {
             HANDLER_MS.store(args.number(2), Ordering::Relaxed);
             HANDLER_CODE.store(args.number(3), Ordering::Relaxed);
             slow
+        }
+        "told" => {
+            HANDLER_CODE.store(args.number(2), Ordering::Relaxed);
+            told
         }
         "forward" => {
             HANDLER_CODE.store(args.signo(2), Ordering::Relaxed);

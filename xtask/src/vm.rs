@@ -28,7 +28,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use self::guest::{End, Ran, boot};
 use self::initramfs::Job;
-use self::plan::{Boot, Next, Play, Queue};
+use self::plan::{Boot, Next, Part, Play, Queue};
 use self::programs::Programs;
 use self::results::Results;
 use self::summary::Row;
@@ -80,7 +80,7 @@ impl Options {
         let mut boots = match play {
             _ if !runs.is_empty() => plan::named(runs, play),
             Play::Stories => plan::stories(),
-            _ if self.all => plan::all(),
+            _ if self.all => plan::all(self.within.is_none()),
             _ => plan::quick(),
         };
         if play == Play::Command {
@@ -89,6 +89,9 @@ impl Options {
             boots.iter_mut().for_each(|boot| boot.play = Play::Command);
         } else if play == Play::Zoo && !self.case.is_empty() {
             boots.retain(|boot| !boot.play.is_story());
+        }
+        if self.sh.is_some() || !self.case.is_empty() {
+            boots.iter_mut().for_each(|boot| boot.part = Part::WHOLE);
         }
         Ok(boots)
     }
@@ -107,7 +110,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let boots = options.boots()?;
     setup_vm(boots.iter().map(|boot| boot.run.kernel.arch))?;
     let mut programs = BTreeMap::new();
-    for Boot { run, play, always } in &boots {
+    for Boot { run, play, always, .. } in &boots {
         let (arch, stories) = (run.kernel.arch, play.is_story() || options.stories);
         if let Entry::Vacant(place) = programs.entry((arch.name(), stories)) {
             place.insert(Programs::build(arch, stories)?);
@@ -142,7 +145,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let command = options.sh.as_deref().unwrap_or_default();
             let job = Job { boot, cases: &options.case, keep: options.keep.is_some(), command };
             let row = play(&image(boot.run.kernel)?, programs, &job, options.keep.as_deref())?;
-            queue().learn(boot.play, row.took);
+            queue().learn(&boot, row.took);
             done.push((place, row));
         }
     };
@@ -155,8 +158,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut rows: Vec<(usize, Row)> = done?.into_iter().flatten().collect();
     rows.sort_by_key(|(place, _)| *place);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
-    let is_matrix = options.kernels.is_empty() && options.case.is_empty() && options.sh.is_none();
-    summary::close(&rows, is_matrix && !options.stories)
+    // The whole of it: what no guest plays is then a fault.
+    summary::close(&rows, options.all && options.within.is_none() && options.case.is_empty())
 }
 
 fn list() {

@@ -138,10 +138,11 @@ fn exit_with_decoy(stage: &mut Stage) {
 }
 
 fn two_ask(stage: &mut Stage) {
-    let mut victim = stage.victim(&["catch:TERM,slow,1000,0", "ready", "pause"]);
+    let mut victim = stage.victim(&["catch:TERM,told,0", "ready", "pause"]);
     stage.curtain();
     let killer = stage.strike("kz-killer", victim.pid(), "TERM");
     let second = stage.strike("kz-second", victim.pid(), "TERM");
+    victim.order("end");
     stage
         .death_of(&mut victim, Kind::KilledByProcess)
         .by_exit(0)

@@ -104,7 +104,7 @@ pub(super) fn build(programs: &Programs, job: &Job<'_>) -> Result<Vec<u8>> {
 
 /// Variables for the script, as a shell reads them.
 fn configuration(job: &Job<'_>) -> Result<String> {
-    let Boot { run, play, .. } = job.boot;
+    let Boot { run, play, part, .. } = job.boot;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     let (results, files) = run.kernel.ports.devices();
     let variables = [
@@ -117,6 +117,7 @@ fn configuration(job: &Job<'_>) -> Result<String> {
         ("PROGRAMS", play.programs().to_owned()),
         ("PATIENCE", play.patience().to_string()),
         ("WATCH", play.watch().to_owned()),
+        ("PART", format!("{}/{}", part.first, part.of)),
         ("KERNEL", run.kernel.name.to_owned()),
         ("BACKEND", run.backend.name.to_owned()),
         ("CI", std::env::var("CI").unwrap_or_default()),

@@ -37,25 +37,53 @@ impl Play {
     }
 }
 
+/// Every so manieth case of the zoo, from the `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) first: u32,
+    pub(super) of: u32,
+}
+
+impl Part {
+    pub(super) const WHOLE: Self = Self { first: 1, of: 1 };
+
+    fn is_whole(self) -> bool {
+        self == Self::WHOLE
+    }
+}
+
 /// One guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Boot {
     pub(super) run: Run,
     pub(super) play: Play,
+    pub(super) part: Part,
     /// Also when time is short.
     pub(super) always: bool,
 }
 
 impl Boot {
+    fn new(run: Run, play: Play) -> Self {
+        Self { run, play, part: Part::WHOLE, always: true }
+    }
+
     /// `pi5-stock/perf late`
     pub(super) fn name(&self) -> String {
-        self.run.name() + self.play.word()
+        let part = match self.part {
+            whole if whole.is_whole() => String::new(),
+            Part { first, of } => format!(" {first}/{of}"),
+        };
+        self.run.name() + self.play.word() + &part
     }
 }
 
-/// The quick half: the machine that killtrace was made for, eBPF with BTF on the same processor, and the oldest kernel.
-const QUICK: [(&str, &str); 3] =
-    [("pi5-stock", "perf"), ("debian-6.12-arm64-16k", "ebpf"), ("debian-6.1-amd64", "ebpf")];
+/// The quick half: the machine that killtrace was made for, and other parts of the zoo with eBPF and BTF on the same
+/// processor and on the oldest kernel.
+const QUICK: [(&str, &str, Part); 3] = [
+    ("pi5-stock", "perf", Part::WHOLE),
+    ("debian-6.12-arm64-16k", "ebpf", Part { first: 1, of: 4 }),
+    ("debian-6.1-amd64", "ebpf", Part { first: 3, of: 4 }),
+];
 
 /// Where stories are told: the machine of the first story, and its kin.
 const STORIES: [(&str, &str); 3] =
@@ -65,47 +93,54 @@ const STORIES: [(&str, &str); 3] =
 const QUICK_STORIES: usize = 1;
 const MISSION: usize = 2;
 
-fn listed(runs: &[(&str, &str)]) -> impl Iterator<Item = Run> {
-    runs.iter().filter_map(|(kernel, backend)| {
-        matrix::runs().find(|run| run.kernel.name == *kernel && run.backend.name == *backend)
-    })
+fn find(kernel: &str, backend: &str) -> Option<Run> {
+    matrix::runs().find(|run| run.kernel.name == kernel && run.backend.name == backend)
+}
+
+fn story_runs() -> impl Iterator<Item = Run> {
+    STORIES.iter().filter_map(|(kernel, backend)| find(kernel, backend))
 }
 
 /// What is always played.
 pub(super) fn quick() -> Vec<Boot> {
-    let stories = listed(&STORIES[..QUICK_STORIES]).map(|run| (run, Play::Mission));
-    let zoo = listed(&QUICK).map(|run| (run, Play::OnTime));
-    stories.chain(zoo).map(|(run, play)| Boot { run, play, always: true }).collect()
+    let stories = story_runs().take(QUICK_STORIES).map(|run| Boot::new(run, Play::Mission));
+    let zoo = QUICK.iter().filter_map(|&(kernel, backend, part)| {
+        Some(Boot { part, ..Boot::new(find(kernel, backend)?, Play::OnTime) })
+    });
+    stories.chain(zoo).collect()
 }
 
-/// Everything: the quick half first, then every kernel and backend, then late watches and more stories.
-pub(super) fn all() -> Vec<Boot> {
-    let quick = quick();
-    let is_new = |run: &Run| !quick.iter().any(|boot| boot.run == *run && boot.play == Play::OnTime);
-    let mission = listed(&STORIES[QUICK_STORIES..MISSION]).map(|run| (run, Play::Mission));
-    let on_time = matrix::runs().filter(is_new).map(|run| (run, Play::OnTime));
-    let late = matrix::runs().map(|run| (run, Play::Late));
-    let stories = listed(&STORIES).map(|run| (run, Play::Stories));
-    let rest = mission.chain(on_time).chain(late).chain(stories);
-    let rest = rest.map(|(run, play)| Boot { run, play, always: false });
+/// Everything: the quick half first, then every kernel and backend, then late watches and more stories. `certainly`:
+/// there is time for all of it, so that nothing is played in part first.
+pub(super) fn all(certainly: bool) -> Vec<Boot> {
+    let mut quick = quick();
+    if certainly {
+        quick.iter_mut().for_each(|boot| boot.part = Part::WHOLE);
+    }
+    let mission = story_runs().take(MISSION).map(|run| Boot::new(run, Play::Mission));
+    let on_time = matrix::runs().map(|run| Boot::new(run, Play::OnTime));
+    let late = matrix::runs().map(|run| Boot::new(run, Play::Late));
+    let stories = story_runs().map(|run| Boot::new(run, Play::Stories));
+    let rest = mission.chain(on_time).chain(late).chain(stories).filter(|boot| !quick.contains(boot));
+    let rest = rest.map(|boot| Boot { always: certainly, ..boot });
     quick.iter().copied().chain(rest).collect()
 }
 
 /// One play on runs that were named.
 pub(super) fn named(runs: Vec<Run>, play: Play) -> Vec<Boot> {
-    runs.into_iter().map(|run| Boot { run, play, always: true }).collect()
+    runs.into_iter().map(|run| Boot::new(run, play)).collect()
 }
 
 /// All stories, everywhere.
 pub(super) fn stories() -> Vec<Boot> {
-    named(listed(&STORIES).collect(), Play::Stories)
+    named(story_runs().collect(), Play::Stories)
 }
 
 /// Guests that wait, and how long such guests take.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: VecDeque<(usize, Boot)>,
-    /// The longest so far of each play.
+    /// The longest so far of each play, as a whole.
     took: BTreeMap<Play, Duration>,
     /// No guest that would run beyond this is booted, except those that always are.
     limit: Option<Duration>,
@@ -149,9 +184,9 @@ impl Queue {
         known.map_or(UNKNOWN, |took| took.mul_f64(1.2))
     }
 
-    pub(super) fn learn(&mut self, play: Play, took: Duration) {
-        let longest = self.took.entry(play).or_default();
-        *longest = took.max(*longest);
+    pub(super) fn learn(&mut self, boot: &Boot, took: Duration) {
+        let longest = self.took.entry(boot.play).or_default();
+        *longest = (took * boot.part.of).max(*longest);
     }
 }
 
@@ -161,30 +196,35 @@ mod tests {
 
     #[test]
     fn everything_holds_the_quick_half_and_no_guest_twice() {
-        let (quick, all) = (quick(), all());
+        let quick = quick();
         assert_eq!(quick.len(), QUICK.len() + QUICK_STORIES, "each name is one of the matrix");
-        assert_eq!(all[..quick.len()], quick);
-        for (place, boot) in all.iter().enumerate() {
-            assert!(!all[..place].iter().any(|other| other.run == boot.run && other.play == boot.play));
-        }
-        for run in matrix::runs() {
-            for play in [Play::OnTime, Play::Late] {
-                assert!(all.iter().any(|boot| boot.run == run && boot.play == play), "{}", run.name());
+        assert_eq!(all(false)[..quick.len()], quick);
+        for all in [all(false), all(true)] {
+            for (place, boot) in all.iter().enumerate() {
+                assert!(!all[..place].iter().any(|other| other.name() == boot.name()), "{}", boot.name());
+            }
+            for run in matrix::runs() {
+                for play in [Play::OnTime, Play::Late] {
+                    let whole = Boot::new(run, play).name();
+                    assert!(all.iter().any(|boot| boot.name() == whole), "{whole}");
+                }
             }
         }
+        assert!(all(true).iter().all(|boot| boot.part.is_whole()));
     }
 
     #[test]
     fn what_always_runs_needs_no_time_and_the_rest_as_much_as_its_like_took() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        let mut boots = all();
+        let mut boots = all(false);
         boots.retain(|boot| !boot.play.is_story());
         let mut queue = Queue::new(&boots, Some(minutes(30)));
         for boot in quick().iter().filter(|boot| !boot.play.is_story()) {
             assert!(matches!(queue.next(minutes(40)), Some(Next::Boot(_, next)) if next == *boot));
         }
         assert!(matches!(queue.next(minutes(11)), Some(Next::NoTime(..))), "it may take 20 minutes");
-        queue.learn(Play::OnTime, minutes(10));
+        let part = Boot { part: Part { first: 1, of: 4 }, ..boots[0] };
+        queue.learn(&part, minutes(10) / 4);
         assert!(matches!(queue.next(minutes(18)), Some(Next::Boot(..))));
         assert!(matches!(queue.next(minutes(19)), Some(Next::NoTime(_, _, time)) if time == minutes(12)));
         let mut unbound = Queue::new(&boots, None);
