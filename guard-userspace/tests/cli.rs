@@ -141,6 +141,20 @@ fn a_report_that_cannot_be_read_says_why() {
 }
 
 #[test]
+fn a_wrong_configuration_file_names_the_line() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("killtrace.toml");
+    let path_text = path.to_str().expect("its path is text");
+    fails(&["record", "--config", path_text], 1, &["cannot read the configuration file", "No such file"]);
+    fs::write(&path, "# sizes\nmax_size = '1M'\n").expect("it can be written");
+    fails(
+        &["record", "--config", path_text],
+        2,
+        &["cannot use the configuration file", "line 2, `max_size = '1M'`", "`max-size`", "help:"],
+    );
+}
+
+#[test]
 fn a_damaged_recording_names_the_line_and_a_torn_one_is_read() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("events.jsonl");

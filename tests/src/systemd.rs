@@ -41,6 +41,19 @@ impl Systemd {
     /// When it does not come up.
     #[must_use]
     pub fn boot() -> Option<Self> {
+        Self::boot_with("")
+    }
+
+    /// Boots one on which anything can be installed, as on a machine of its own: all that is written is gone with it.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn boot_with_own_root() -> Option<Self> {
+        Self::boot_with("yes")
+    }
+
+    fn boot_with(own_root: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !Path::new("/lib/systemd/systemd").exists() {
             skip("systemd is not installed; `cargo xtask setup` installs it");
@@ -62,7 +75,7 @@ impl Systemd {
         command.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec unshare \"$@\""]).arg(&cgroup);
         command.args(["--pid", "--mount", "--mount-proc", "--uts", "--ipc", "--net", "--cgroup"]);
         command.args(["--fork", "--kill-child", "--", "sh", "-c", BOOT]);
-        command.env("USER_ID", uid.to_string()).stdin(Stdio::null());
+        command.env("USER_ID", uid.to_string()).env("OWN_ROOT", own_root).stdin(Stdio::null());
         die_with_this_thread(&mut command);
         let mut unshare = command.spawn().expect("cannot run sh");
         let init = eventually(20, "systemd to be up", || {
@@ -181,7 +194,8 @@ impl Systemd {
     }
 
     /// A path inside, as it is reached from outside.
-    fn outside(&self, path: &str) -> PathBuf {
+    #[must_use]
+    pub fn outside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init))
     }
 }

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::keeper::{Keeper, Store};
 use super::output::{Output, note};
 use super::select::{Selection, absent};
+use super::service::ServiceManager;
 use super::session::{Ended, Job, answer_signal};
 use super::signals::Signals;
 use super::sources::{Abilities, Sources};
@@ -167,12 +168,22 @@ impl Agent {
         }
     }
 
+    /// What it is at, in a few words.
+    pub(super) fn status(&self) -> String {
+        let doing = match &self.keeper {
+            Some(keeper) => format!("recording to {}", keeper.directory().display()),
+            None => format!("watching {}", self.texts.join(" or ")),
+        };
+        printable(&format!("{doing}; deaths so far: {}", self.deaths)).into_owned()
+    }
+
     /// Follows events until the job is done.
     pub(super) async fn follow(&mut self, signals: &Signals, job: &mut Job) -> Result<Ended, Failure> {
         let deadline = match job {
             Job::Watch { duration: Some(duration), .. } => Some(Instant::now() + *duration),
             _ => None,
         };
+        let mut manager = ServiceManager::new();
         let mut busy = true;
         loop {
             let pause = self.pause(busy);
@@ -180,7 +191,7 @@ impl Agent {
                 // Not a sleep of the runtime: events would wake it, and waiting for more of them is the point.
                 std::thread::sleep(pause);
             }
-            let timer = [deadline, self.output.save_at()].into_iter().flatten().min();
+            let timer = [deadline, self.output.save_at(), manager.due()].into_iter().flatten().min();
             let mut arrived = None;
             tokio::select! {
                 biased;
@@ -209,6 +220,7 @@ impl Agent {
             if self.output.save_at().is_some_and(|due| due <= now) {
                 self.output.save(self.explainer.report());
             }
+            manager.alive(now, || self.status());
             match job {
                 Job::Watch { once: true, .. } if self.root_died => return Ok(Ended::Once),
                 Job::Watch { .. } if self.is_unheard() => return Ok(Ended::Closed),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 use super::when::moment;
 use crate::collect::SOURCES;
@@ -207,6 +208,7 @@ pub struct RunArgs {
   sudo killtrace record --store /srv/deaths --max-size 500M --max-age 90d
   sudo killtrace record --include nonzero,interrupt
 
+What the command line leaves open, the configuration file may say, in TOML: `max-size = \"500M\"`.
 Stop it with Ctrl-C or SIGTERM. Only its owner can read the store."
 )]
 pub struct RecordArgs {
@@ -214,17 +216,21 @@ pub struct RecordArgs {
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
 
-    /// How large the store may become; the oldest deaths go first: 500K, 64M, 2G
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
-    pub max_size: u64,
+    /// How large the store may become; the oldest deaths go first: 500K, 64M, 2G [default: 64M]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
 
-    /// How long deaths are kept: 12h, 30d
-    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
-    pub max_age: Duration,
+    /// How long deaths are kept: 12h, 30d [default: 30d]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_age: Option<Duration>,
 
     /// Keep these as well, which are normal on most machines
     #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
-    pub include: Vec<Included>,
+    pub include: Option<Vec<Included>>,
+
+    /// The configuration file [default: /etc/killtrace.toml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// Tell systemd's journal of each death, too
     #[arg(long, help_heading = "Where else to tell")]
@@ -243,7 +249,8 @@ pub struct RecordArgs {
 }
 
 /// Deaths that are kept only on request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Included {
     /// Whatever ended by itself with another exit status than 0
     Nonzero,
@@ -276,7 +283,7 @@ pub struct WhyArgs {
     #[arg(verbatim_doc_comment, value_name = "TARGET] [FILE")]
     pub words: Vec<PathBuf>,
 
-    /// The store to ask
+    /// The store to ask [default: as `record` is configured, or /var/lib/killtrace]
     #[arg(long, value_name = "DIR")]
     pub store: Vec<PathBuf>,
 
@@ -389,7 +396,7 @@ fn not_empty(text: &str) -> Result<String, &'static str> {
 }
 
 /// Reads `500K`, `64M`, `2G`, powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "write it like 500K, 64M or 2G".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_not_a_number| wrong())?;

@@ -145,6 +145,11 @@ impl Keeper {
         Ok(Self { recorder, exporters, include, directory, tool, host, lost: 0, lost_from, passed, seen })
     }
 
+    /// Where the deaths are kept.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Says what it does.
     pub(super) fn announce(&self) {
         let place = self.directory.display().to_string();

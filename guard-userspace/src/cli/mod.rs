@@ -3,6 +3,7 @@
 mod agent;
 pub mod args;
 mod child;
+mod config;
 pub mod demo;
 pub mod doctor;
 pub mod failure;
@@ -14,6 +15,7 @@ pub mod report;
 pub mod run;
 mod safe_file;
 mod select;
+mod service;
 mod session;
 mod signals;
 mod sources;

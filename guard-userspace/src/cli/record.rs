@@ -1,8 +1,7 @@
 //! `killtrace record`
 
-use std::path::PathBuf;
-
 use super::args::{OutputArgs, RecordArgs};
+use super::config::Config;
 use super::failure::Failure;
 use super::keeper::{Exports, Include, Store};
 use super::log;
@@ -12,22 +11,22 @@ use super::select::Selection;
 use super::session::{Job, Session};
 use super::watch;
 use crate::collect::host;
-use crate::store::{Limits, Seen, Writer};
+use crate::store::{Seen, Writer};
 
 /// Records until it is told to stop; returns the exit code.
 ///
 /// # Errors
 /// When the store cannot be used, privileges are missing, or the kernel gives no events.
 pub fn run(args: &RecordArgs) -> Result<u8, Failure> {
-    let include = Include::new(&args.include);
+    let config = Config::read(args.config.as_deref())?.overridden_by(args);
+    let include = Include::new(config.include());
     let selection = Selection::everybody(include.everybody())?;
     let output = Output::new(&OutputArgs::default(), Owner::Record)?;
     let events = args.collect.events.as_deref().map(open_growing).transpose()?;
     log::init(args.collect.verbose);
-    let directory = args.store.clone().unwrap_or_else(|| PathBuf::from(crate::store::DEFAULT));
-    let limits = Limits { max_bytes: args.max_size, max_age: args.max_age };
+    let directory = config.store().to_owned();
     let seen = Seen::take(&directory, host::host().boot_id)?;
-    let writer = Writer::open(&directory, limits)?;
+    let writer = Writer::open(&directory, config.limits())?;
     let exports = Exports { journal: args.journal, otlp: args.otlp.clone(), metrics: args.metrics.clone() };
     let store = Some(Store { directory, seen, writer, include, exports });
     let collect = watch::options(&args.collect, false);

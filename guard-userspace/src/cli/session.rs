@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
-use sd_notify::NotifyState;
 
 use super::agent::Agent;
 use super::args::Backend;
@@ -14,6 +13,7 @@ use super::failure::{Failure, exit};
 use super::keeper::Store;
 use super::output::Output;
 use super::select::Selection;
+use super::service::ServiceManager;
 use super::signals::{Arrived, Blocked, Signals};
 use super::sources::Sources;
 use crate::collect::Options;
@@ -100,10 +100,9 @@ impl Session {
         } else {
             agent.announce();
         }
-        // Without systemd nobody is told, and that is fine.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        ServiceManager::ready(&agent.status());
         let ended = agent.follow(signals, &mut job).await;
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        ServiceManager::stopping();
         let ended = match ended {
             Ok(ended) => ended,
             Err(failure) => {

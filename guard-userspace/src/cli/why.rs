@@ -8,6 +8,7 @@ use chrono::Utc;
 use regex::Regex;
 
 use super::args::WhyArgs;
+use super::config::Config;
 use super::failure::{Failure, exit};
 use super::output::style;
 use crate::collect::host;
@@ -24,13 +25,11 @@ pub fn run(args: &WhyArgs) -> Result<u8, Failure> {
     let (target, files) = target_and_files(args);
     let question = Question::new(target, args)?;
     let mut sources = Sources::default();
-    for store in args
-        .store
-        .iter()
-        .map(PathBuf::as_path)
-        .chain((args.store.is_empty() && files.is_empty()).then_some(Path::new(crate::store::DEFAULT)))
-    {
+    for store in &args.store {
         sources.store(store)?;
+    }
+    if args.store.is_empty() && files.is_empty() {
+        sources.store(Config::read(None)?.store())?;
     }
     for file in files {
         sources.any(file)?;
