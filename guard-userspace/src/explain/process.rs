@@ -143,6 +143,8 @@ pub struct Process {
     pub(super) struck: bool,
     /// What it was before, oldest first.
     pub(super) guises: VecDeque<Guise>,
+    /// Who had its pid before, if that one is remembered.
+    pub(super) predecessor: Option<ProcId>,
     /// What taskstats said of its last thread.
     pub(super) stats: Option<Taskstats>,
     /// Children that are remembered.
@@ -182,6 +184,7 @@ impl Process {
             leader_overruled: false,
             struck: false,
             guises: VecDeque::new(),
+            predecessor: None,
             stats: None,
             children: BTreeSet::new(),
         }

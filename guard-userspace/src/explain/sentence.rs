@@ -141,7 +141,8 @@ fn cause(table: &Table, case: &Case<'_>, story: &Story, oom: Option<&Oom>) -> St
                 let parent = story.killer(table).map(|parent| parent.label());
                 let parent = parent.as_deref().unwrap_or("its parent");
                 // The end of all threads of a busy machine's process may be long in coming.
-                let lives = if finding.confidence == Confidence::Certain { "lives" } else { "seems to live" };
+                let lives =
+                    if finding.confidence == Confidence::Certain { "lives" } else { "probably lives" };
                 format!(
                     "{how} it had asked for that when the thread that started it ends; that thread of {parent} ended, {parent} itself {lives} on."
                 )

@@ -205,7 +205,7 @@ impl Table {
             }
             Fact::CgroupAttach { tid, hierarchy, path } => self.cgroup_attach(*tid, *hierarchy, path),
             Fact::Exit(exit) => self.exit(at, event.current, exit),
-            Fact::Taskstats(stats) => self.taskstats(stats),
+            Fact::Taskstats(stats) => self.taskstats(at, stats),
             Fact::Process(facts) => self.facts(at, facts),
             Fact::KernelLog { text } if kernel_log::manual_oom(text) => {
                 self.manual_oom_ns = Some(at.t_ns);

@@ -28,6 +28,7 @@ impl Table {
             return self.born_late(known, parent, at, fork);
         }
         self.supersede(at, fork.child_tgid);
+        let predecessor = self.by_tid(fork.child_tgid);
         let (comm, image, tree) = match parent.and_then(|id| self.get(id)) {
             Some(parent) => (parent.comm, parent.image.clone(), parent.tree),
             None => (current.and_then(|current| current.comm).unwrap_or_default(), Default::default(), None),
@@ -41,6 +42,7 @@ impl Table {
             child.image = image;
             child.tree = tree;
             child.born = Some(at);
+            child.predecessor = predecessor;
             child.ppid = ppid;
             child.start_ns = fork.start_boottime_ns.or(Some(at.t_ns));
             child.ns_tgid = fork.ns_tgid;
@@ -215,8 +217,9 @@ impl Table {
     /// How a thread ended. Where exit events do not say which thread was the last, this does (kernel/taskstats.c,
     /// `taskstats_exit`): counting can be wrong, for a thread that is ending is still in /proc, and one whose `execve`
     /// fails has become the leader by then (fs/exec.c, `de_thread`).
-    pub(super) fn taskstats(&mut self, stats: &Taskstats) -> Change {
+    pub(super) fn taskstats(&mut self, at: Mark, stats: &Taskstats) -> Change {
         let id = stats.tgid.and_then(|tgid| self.by_tid(tgid)).or_else(|| self.by_tid(stats.tid));
+        let id = id.map(|id| self.late_predecessor(id, at).unwrap_or(id));
         let Some(process) = id.and_then(|id| self.get_mut(id)) else { return Change::Nothing };
         let by = (!stats.signaled && stats.status.signal().is_none() && stats.status.0 != 0)
             .then_some(EndedBy { tid: stats.tid, comm: stats.comm, blocked: None });
@@ -234,6 +237,16 @@ impl Table {
             }
             _ => Change::Nothing,
         }
+    }
+
+    /// Who had the pid before this process, and whose end taskstats has not told yet: by the time that it is read, the pid
+    /// may have been given again.
+    fn late_predecessor(&self, id: ProcId, now: Mark) -> Option<ProcId> {
+        // Nothing waits longer to be read.
+        const LATE_NS: u64 = 5_000_000_000;
+        let process = self.get(self.get(id)?.predecessor?)?;
+        let ended = process.ending.filter(|_| process.stats.is_none())?;
+        (now.t_ns.saturating_sub(ended.at.t_ns) < LATE_NS).then_some(process.id)
     }
 
     /// Keeps the number of remembered dead bounded.

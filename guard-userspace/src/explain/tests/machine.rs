@@ -73,6 +73,40 @@ fn who_stops_when_asked_to_is_told() {
     assert!(records[0].death.cause.graceful);
 }
 
+fn ended(tgid: u32, status: i32) -> Fact {
+    Fact::Taskstats(Taskstats {
+        tid: tgid,
+        tgid: Some(tgid),
+        status: WaitStatus(status),
+        group_dead: Some(true),
+        comm: None,
+        signaled: status != 0,
+        max_rss_bytes: None,
+    })
+}
+
+#[test]
+fn a_status_that_comes_when_the_pid_was_given_again_is_not_the_new_ones() {
+    for before_its_end in [true, false] {
+        let mut scenario = vite();
+        for signo in [Signo::TERM, Signo::KILL] {
+            scenario.spawn(40, 300, &["/bin/again"]).kill(40, 300, signo);
+            if signo == Signo::KILL && before_its_end {
+                scenario.push(None, ended(300, Signo::TERM.0));
+            }
+            let current = Current { exiting: Some(true), ..scenario.current(300) };
+            scenario.push(Some(current), Fact::Exit(Exit { group_dead: Some(true), ..Exit::default() }));
+        }
+        if !before_its_end {
+            scenario.push(None, ended(300, Signo::TERM.0));
+        }
+        scenario.push(None, ended(300, Signo::KILL.0));
+        let (records, _) = record(&mut scenario, Everybody::Killed);
+        let signals: Vec<_> = records.iter().map(|record| record.death.exit.signal.as_deref()).collect();
+        assert_eq!(signals, [Some("SIGTERM"), Some("SIGKILL")]);
+    }
+}
+
 #[test]
 fn a_status_that_comes_late_decides_late() {
     let mut scenario = vite();
@@ -80,16 +114,7 @@ fn a_status_that_comes_late_decides_late() {
     for (pid, status) in [(300, 0), (301, Signo::SEGV.0)] {
         let current = Current { exiting: Some(true), ..scenario.current(pid) };
         scenario.push(Some(current), Fact::Exit(Exit { group_dead: Some(true), ..Exit::default() }));
-        let stats = Taskstats {
-            tid: pid,
-            tgid: Some(pid),
-            status: WaitStatus(status),
-            group_dead: Some(true),
-            comm: None,
-            signaled: status != 0,
-            max_rss_bytes: None,
-        };
-        scenario.push(None, Fact::Taskstats(stats));
+        scenario.push(None, ended(pid, status));
     }
     let (records, wants) = record(&mut scenario, Everybody::Killed);
     assert_eq!(pids(&records), [301]);
