@@ -3,6 +3,7 @@
 //! glibc is linked in, so that one file runs on every distribution, however old. For the processor that this machine does
 //! not have, Debian's own cross compiler is used, or a rustup toolchain with that target.
 
+pub(crate) mod package;
 mod toolchain;
 
 use std::fs;
@@ -14,7 +15,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use self::toolchain::Toolchain;
-use crate::shell::{output, root};
+use crate::shell::{is_installed, output, root};
 
 /// A processor that killtrace runs on, by the kernel's name for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,6 +46,18 @@ impl Arch {
     fn target(self) -> String {
         format!("{}-unknown-linux-gnu", self.name())
     }
+
+    pub(crate) fn native() -> Option<Self> {
+        Self::ALL.into_iter().find(|arch| arch.name() == std::env::consts::ARCH)
+    }
+
+    /// The program of binutils that works on programs for it.
+    fn strip(self) -> String {
+        match Self::native() == Some(self) {
+            true => "strip".to_owned(),
+            false => format!("{}-linux-gnu-strip", self.name()),
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -54,10 +67,10 @@ pub(crate) struct Options {
     arch: Option<Arch>,
 }
 
-/// Builds killtrace as it is given to people, in target/dist.
+/// Builds killtrace as it is given to people, in target/dist: a program, and where Debian's tools are, a package.
 ///
 /// # Errors
-/// When a compiler is missing and cannot be installed, or fails.
+/// When a compiler is missing and cannot be installed, or fails; or the package is not as it should be.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let dist = root().join("target/dist");
     fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
@@ -67,10 +80,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let name = format!("killtrace-{}", arch.name());
         fs::copy(&built, dist.join(&name)).with_context(|| format!("cannot write target/dist/{name}"))?;
         println!("target/dist/{name}: {} bytes", fs::metadata(&built)?.len());
+        if is_installed("dpkg-deb") {
+            let deb = package::deb(arch, &built, &dist)?;
+            println!("{}: {} bytes", deb.display(), fs::metadata(&deb)?.len());
+        } else {
+            println!("no Debian package: dpkg-deb is not installed");
+        }
     }
     // For action.yml, among others.
     let sums =
-        Command::new("sh").args(["-c", "sha256sum killtrace-* > SHA256SUMS"]).current_dir(&dist).status();
+        Command::new("sh").args(["-c", "sha256sum killtrace[-_]* > SHA256SUMS"]).current_dir(&dist).status();
     ensure!(sums.context("cannot run sh")?.success(), "cannot write target/dist/SHA256SUMS");
     Ok(())
 }

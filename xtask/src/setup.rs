@@ -21,7 +21,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 13] = [
+const NEEDS: [Need; 14] = [
     Need { program: "node", package: "nodejs", why: "runs Vite, the victim of the end-to-end tests" },
     Need { program: "npm", package: "npm", why: "installs Vite and tsx and starts them, as people do" },
     Need { program: "pkill", package: "procps", why: "kills Vite by name" },
@@ -34,6 +34,7 @@ const NEEDS: [Need; 13] = [
     Need { program: "setpriv", package: "util-linux", why: "starts a process as another user" },
     Need { program: "shellcheck", package: "shellcheck", why: "reads the GitHub Action's shell" },
     Need { program: "curl", package: "curl", why: "fetches a release, as that action does" },
+    Need { program: "lintian", package: "lintian", why: "looks at the Debian package" },
     Need { program: "setcap", package: "libcap2-bin", why: "gives killtrace its capabilities there" },
 ];
 

@@ -1,15 +1,16 @@
 //! `cargo xtask test`: all tests, and an honest count of them.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::counts::Counts;
+use crate::dist::{Arch, package};
 use crate::setup::setup;
-use crate::shell::{as_root, cargo, output, root};
+use crate::shell::{as_root, cargo, is_installed, output, root};
 
 /// A test binary that cargo has built.
 struct TestBinary {
@@ -46,6 +47,11 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
         if let Some(ci) = std::env::var_os("CI") {
             command.arg(format!("CI={}", ci.display()));
         }
+        if binary.name == PACKAGED
+            && let Some(deb) = package(&killtrace)?
+        {
+            command.arg(format!("KILLTRACE_DEB={}", deb.display()));
+        }
         command.arg(&binary.path).arg("--show-output").args(filter).current_dir(&binary.dir);
         counts += count(&mut command)?;
     }
@@ -54,6 +60,15 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
         counts += count(cargo().args(["test", "--quiet", "--workspace", "--doc", "--", "--show-output"]))?;
     }
     close(&counts)
+}
+
+/// The tests that install killtrace's package.
+const PACKAGED: &str = "live_package";
+
+/// Packs the program that is tested, where packages are Debian's.
+fn package(killtrace: &Path) -> Result<Option<PathBuf>> {
+    let Some(arch) = Arch::native().filter(|_| is_installed("dpkg-deb")) else { return Ok(None) };
+    package::deb(arch, killtrace, &root().join("target")).map(Some)
 }
 
 /// `env` carries variables through sudo, which drops them.

@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::args::{Included, RecordArgs, duration, size};
 use super::failure::{Failure, exit};
+use super::keeper::Exports;
+use crate::export::endpoint;
 use crate::store::{self, Limits};
 
 /// Read where no other file is named, if it is there.
@@ -28,6 +30,10 @@ pub(super) struct Config {
     #[serde(deserialize_with = "parsed_duration")]
     max_age: Option<Duration>,
     include: Option<Vec<Included>>,
+    journal: bool,
+    #[serde(deserialize_with = "parsed_endpoint")]
+    otlp: Option<String>,
+    metrics: Option<PathBuf>,
 }
 
 impl Config {
@@ -71,6 +77,9 @@ impl Config {
             max_size: args.max_size.or(self.max_size),
             max_age: args.max_age.or(self.max_age),
             include: args.include.clone().or(self.include),
+            journal: args.journal || self.journal,
+            otlp: args.otlp.clone().or(self.otlp),
+            metrics: args.metrics.clone().or(self.metrics),
         }
     }
 
@@ -88,6 +97,10 @@ impl Config {
     pub(super) fn include(&self) -> &[Included] {
         self.include.as_deref().unwrap_or_default()
     }
+
+    pub(super) fn exports(&self) -> Exports {
+        Exports { journal: self.journal, otlp: self.otlp.clone(), metrics: self.metrics.clone() }
+    }
 }
 
 fn parsed_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -96,6 +109,10 @@ fn parsed_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>
 
 fn parsed_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     duration(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
+}
+
+fn parsed_endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    endpoint(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
 }
 
 #[cfg(test)]
@@ -117,20 +134,29 @@ mod tests {
     #[test]
     fn the_packaged_file_says_nothing_but_what_is_anyway() {
         assert_eq!(Config::parse(PACKAGED), Ok(Config::default()));
-        let settings = PACKAGED.lines().filter_map(|line| line.strip_prefix('#'));
-        let settings: Vec<_> = settings.filter(|line| line.starts_with(char::is_alphabetic)).collect();
-        let config = Config::parse(&settings.join("\n")).unwrap();
+        let (kept, told) = PACKAGED.split_once("# Where else").unwrap();
+        let settings = |text| -> Vec<&str> {
+            let lines = str::lines(text).filter_map(|line| line.strip_prefix('#'));
+            lines.filter(|line| line.starts_with(char::is_alphabetic)).collect()
+        };
+        let config = Config::parse(&settings(kept).join("\n")).unwrap();
         let default = Config::default();
         assert_eq!(
             (config.store(), config.limits(), config.include()),
             (default.store(), default.limits(), default.include())
         );
-        let options = Cli::command();
-        let options = options.find_subcommand("record").unwrap().get_arguments();
-        let options = options.filter(|option| option.get_help_heading().is_none());
-        let options = options.filter_map(clap::Arg::get_long).filter(|&name| name != "config");
-        let named = settings.iter().map(|line| line.split(' ').next().unwrap());
-        assert_eq!(named.collect::<Vec<_>>(), options.collect::<Vec<_>>());
+        // Examples: nobody is told who is not named.
+        let exports = Config::parse(&settings(told).join("\n")).unwrap().exports();
+        assert!(exports.journal && exports.otlp.is_some() && exports.metrics.is_some());
+        for (text, heading) in [(kept, None), (told, Some("Where else to tell"))] {
+            let options = Cli::command();
+            let options = options.find_subcommand("record").unwrap().get_arguments();
+            let options = options.filter(|option| option.get_help_heading() == heading);
+            let options = options.filter_map(clap::Arg::get_long).filter(|&name| name != "config");
+            let settings = settings(text);
+            let named = settings.iter().map(|line| line.split(' ').next().unwrap());
+            assert_eq!(named.collect::<Vec<_>>(), options.collect::<Vec<_>>());
+        }
     }
 
     #[test]
@@ -141,6 +167,10 @@ mod tests {
         assert_eq!(config.limits(), Limits { max_bytes: 2 << 20, max_age: DEFAULT_MAX_AGE });
         assert_eq!(config.include(), [Included::Interrupt]);
         assert_eq!(file.clone().overridden_by(&record(&[])), file);
+        let file = Config::parse("otlp = 'http://a:4318'\nmetrics = '/run/x.prom'").unwrap();
+        let exports = file.overridden_by(&record(&["--journal", "--otlp", "http://b:4318"])).exports();
+        assert_eq!((exports.journal, exports.otlp.as_deref()), (true, Some("http://b:4318/v1/logs")));
+        assert_eq!(exports.metrics.as_deref(), Some(Path::new("/run/x.prom")));
     }
 
     #[test]
@@ -149,13 +179,14 @@ mod tests {
             (
                 "\n# x\nmax_size = '1M'",
                 "line 3, `max_size = '1M'`",
-                "`store`, `max-size`, `max-age`, `include`",
+                "`store`, `max-size`, `max-age`, `include`, `journal`, `otlp`, `metrics`",
             ),
             ("max-size = '1'", "line 1, `max-size = '1'`", "at least 256K"),
             ("\nmax-size = 64", "line 2, `max-size = 64`", "expected a string"),
             ("store = '/x'\nmax-age = 'long'", "line 2, `max-age = 'long'`", "write it like"),
             ("include = ['pip']", "line 1, `include = ['pip']`", "`nonzero`, `pipe`, `interrupt`"),
             ("store = '/x'\nstore = '/y'", "line 2, `store = '/y'`", "duplicate key"),
+            ("otlp = 'b:4318'", "line 1, `otlp = 'b:4318'`", "http://"),
             ("include = [", "line 1, `include = [`", ""),
         ] {
             let said = Config::parse(text).unwrap_err();

@@ -3,7 +3,7 @@
 use super::args::{OutputArgs, RecordArgs};
 use super::config::Config;
 use super::failure::Failure;
-use super::keeper::{Exports, Include, Store};
+use super::keeper::{Include, Store};
 use super::log;
 use super::output::{Output, Owner};
 use super::safe_file::open_growing;
@@ -27,8 +27,7 @@ pub fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let directory = config.store().to_owned();
     let seen = Seen::take(&directory, host::host().boot_id)?;
     let writer = Writer::open(&directory, config.limits())?;
-    let exports = Exports { journal: args.journal, otlp: args.otlp.clone(), metrics: args.metrics.clone() };
-    let store = Some(Store { directory, seen, writer, include, exports });
+    let store = Some(Store { directory, seen, writer, include, exports: config.exports() });
     let collect = watch::options(&args.collect, false);
     let job = Job::Watch { once: false, duration: None };
     Session { selection, output, events, store, backend: args.collect.backend, collect, job }.run()

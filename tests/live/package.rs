@@ -1,18 +1,21 @@
-//! The flight recorder as a service: its unit file under a real systemd.
+//! killtrace's Debian package, and the service in it, on a machine with a real systemd.
+//!
+//! `KILLTRACE_DEB` names the package; `cargo xtask test` makes it of the program that it tests.
 //!
 //! systemd has a PID namespace of its own, and /proc there does not know the pids that the kernel tells. The service
 //! alone is given the machine's /proc; sampling buffers would tell it yet other pids, so this is about eBPF.
 
 use std::fs;
-use std::path::Path;
 
 use killtrace::model::answer::Answer;
 use killtrace::model::record::Why;
 use killtrace::model::report::Kind;
-use killtrace_tests::{Manager, Systemd, Victim, eventually, killtrace_path, live, strike};
+use killtrace_tests::{Manager, Systemd, Victim, eventually, live, skip, strike};
 use nix::libc;
 
 const UNIT: &str = "killtrace.service";
+/// Where the package is, inside.
+const PACKAGE: &str = "/tmp/killtrace.deb";
 
 /// What differs from a person's machine: see above, and a watchdog that one can wait for.
 const HERE: &str = "[Service]\nBindPaths=/mnt/proc:/proc\nWatchdogSec=2\n";
@@ -20,22 +23,36 @@ const HERE: &str = "[Service]\nBindPaths=/mnt/proc:/proc\nWatchdogSec=2\n";
 struct Machine(Systemd);
 
 impl Machine {
+    /// A machine on which killtrace was just installed.
     fn boot() -> Option<Self> {
+        let Some(package) = std::env::var_os("KILLTRACE_DEB") else {
+            skip("KILLTRACE_DEB names no package; `cargo xtask test` makes one where dpkg-deb is installed");
+            return None;
+        };
         let systemd = Systemd::boot_with_own_root()?;
-        let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guard-userspace/packaging");
-        for (from, to) in [
-            (killtrace_path().to_owned(), "/usr/bin/killtrace"),
-            (packaging.join(UNIT), "/usr/lib/systemd/system/killtrace.service"),
-            (packaging.join("killtrace.toml"), "/etc/killtrace.toml"),
-        ] {
-            fs::copy(&from, systemd.outside(to))
-                .unwrap_or_else(|error| panic!("{}: {error}", from.display()));
-        }
         let more = systemd.outside("/etc/systemd/system/killtrace.service.d");
         fs::create_dir_all(&more).expect("it can be made");
         fs::write(more.join("here.conf"), HERE).expect("it can be written");
-        systemd.systemctl(Manager::System, &["daemon-reload"]);
-        Some(Self(systemd))
+        // Where services may not be started, as in an image that is built, the package's cannot be either.
+        let _ = fs::remove_file(systemd.outside("/usr/sbin/policy-rc.d"));
+        fs::copy(package, systemd.outside(PACKAGE)).expect("the package can be read");
+        let machine = Self(systemd);
+        machine.run(&["dpkg", "--install", PACKAGE]);
+        Some(machine)
+    }
+
+    /// Runs a command inside, which has to succeed.
+    fn run(&self, words: &[&str]) -> String {
+        let mut command = self.0.command(Manager::System, words[0]);
+        let output = command.args(&words[1..]).output().expect("nsenter can be run");
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        assert!(output.status.success(), "{words:?} failed ({}): {stdout}{stderr}", output.status);
+        stdout.into_owned()
+    }
+
+    fn has(&self, path: &str) -> bool {
+        // A link inside points to what is inside.
+        self.0.outside(path).symlink_metadata().is_ok()
     }
 
     fn systemctl(&self, args: &[&str]) {
@@ -73,10 +90,9 @@ fn killed() -> u32 {
 }
 
 #[test]
-fn live_service_records_is_watched_and_starts_again() {
+fn live_package_records_is_watched_and_starts_again() {
     let Some(_turn) = live() else { return };
     let Some(machine) = Machine::boot() else { return };
-    machine.systemctl(&["start", UNIT]);
     // No wait: whoever is started after it is seen.
     let pid = killed();
     let death = machine.answer(pid).deaths.remove(0).death;
@@ -108,11 +124,12 @@ fn live_service_records_is_watched_and_starts_again() {
 }
 
 #[test]
-fn live_service_does_not_try_a_wrong_configuration_again() {
+fn live_package_does_not_try_a_wrong_configuration_again() {
     let Some(_turn) = live() else { return };
     let Some(machine) = Machine::boot() else { return };
+    assert_eq!(machine.property("ActiveState"), "active");
     fs::write(machine.0.outside("/etc/killtrace.toml"), "max_size = 'much'\n").expect("it can be written");
-    let started = machine.0.ask(Manager::System, &["start", UNIT]);
+    let started = machine.0.ask(Manager::System, &["restart", UNIT]);
     assert!(!started.status.success());
     assert_eq!(machine.property("ExecMainStatus"), "2");
     assert_eq!(
@@ -120,3 +137,53 @@ fn live_service_does_not_try_a_wrong_configuration_again() {
         ("failed".into(), "0".into())
     );
 }
+
+#[test]
+fn live_package_keeps_what_it_knows_until_it_is_purged() {
+    let Some(_turn) = live() else { return };
+    let Some(machine) = Machine::boot() else { return };
+    for manual in ["killtrace", "killtrace-watch", "killtrace-record"] {
+        assert!(machine.has(&format!("/usr/share/man/man1/{manual}.1.gz")), "{manual}");
+    }
+    let completion = machine.run(&["bash", "-c", COMPLETE]);
+    assert!(completion.lines().any(|word| word == "record"), "{completion}");
+
+    let pid = killed();
+    machine.answer(pid);
+    let first = machine.property("MainPID");
+    let settings = "# mine\nmax-age = '7d'\n";
+    fs::write(machine.0.outside("/etc/killtrace.toml"), settings).expect("it can be written");
+    machine.run(&["sh", "-ec", NEXT_VERSION]);
+    machine.run(&["dpkg", "--force-confold", "--install", "/tmp/next.deb"]);
+    machine.until("ActiveState", |state| state == "active");
+    assert_ne!(machine.property("MainPID"), first);
+    let kept = fs::read_to_string(machine.0.outside("/etc/killtrace.toml")).expect("it is there");
+    assert_eq!(kept, settings);
+    // Both of them know it: the one before, and the new one what dies from now on.
+    machine.answer(pid);
+    machine.answer(killed());
+
+    machine.run(&["dpkg", "--remove", "killtrace"]);
+    machine.until("ActiveState", |state| state == "inactive");
+    assert!(!machine.has("/usr/bin/killtrace"));
+    assert!(machine.has("/var/lib/killtrace") && machine.has("/etc/killtrace.toml"));
+    machine.run(&["dpkg", "--purge", "killtrace"]);
+    let left = machine.run(&["find", "/etc", "/usr", "/var", "-path", "*killtrace*", "-newer", PACKAGE]);
+    let left: Vec<&str> = left.lines().filter(|path| !path.contains("/killtrace.service.d")).collect();
+    assert_eq!(left, [""; 0]);
+}
+
+/// Bash's completion of `killtrace rec`, as a terminal would ask for it.
+const COMPLETE: &str = "\
+. /usr/share/bash-completion/completions/killtrace
+COMP_WORDS=(killtrace rec) COMP_CWORD=1
+_killtrace killtrace rec killtrace
+printf '%s\\n' \"${COMPREPLY[@]}\"";
+
+/// The same package, only newer.
+const NEXT_VERSION: &str = "\
+cd /tmp
+dpkg-deb --raw-extract killtrace.deb next
+sed -i 's/^Version: .*/Version: 99.0.0-1/' next/DEBIAN/control
+printf '# new\\n' >> next/etc/killtrace.toml
+dpkg-deb -Znone --build next next.deb";
