@@ -1,7 +1,9 @@
 //! However killtrace ends, the kernel is as it was: SIGKILL lets it tidy up nothing.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::fs;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -43,17 +45,28 @@ impl Traces {
         let mut tracefs: Vec<_> = FILES.into_iter().filter_map(read).collect();
         tracefs.push(("instances", names(&Path::new(TRACEFS).join("instances")).join(" ")));
         Self {
-            programs: aya::programs::loaded_programs()
-                .map(|program| program.expect("root may list programs").id())
-                .collect(),
-            maps: aya::maps::loaded_maps().map(|map| map.expect("root may list maps").id()).collect(),
-            links: aya::programs::loaded_links()
-                .map(|link| link.expect("root may list links").id())
-                .collect(),
+            programs: there(aya::programs::loaded_programs()).map(|program| program.id()).collect(),
+            maps: there(aya::maps::loaded_maps()).map(|map| map.id()).collect(),
+            links: there(aya::programs::loaded_links()).map(|link| link.id()).collect(),
             tracefs,
             pinned: names(Path::new("/sys/fs/bpf")),
         }
     }
+}
+
+/// All but what was gone between its number and a look at it.
+fn there<T, E: Error + 'static>(listed: impl Iterator<Item = Result<T, E>>) -> impl Iterator<Item = T> {
+    listed.filter_map(|object| match object {
+        Ok(object) => Some(object),
+        Err(error) if is_not_found(&error) => None,
+        Err(error) => panic!("root may list what is loaded: {error:?}"),
+    })
+}
+
+fn is_not_found(error: &(dyn Error + 'static)) -> bool {
+    let reasons = std::iter::successors(Some(error), |&error| error.source());
+    let mut io = reasons.filter_map(|error| error.downcast_ref::<io::Error>());
+    io.any(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -18,6 +18,10 @@ const INIT: &str = "tests/vm/init";
 const BESIDE_THE_MISSION: [&str; 5] =
     ["by_pkill", "by_fuser", "closed_terminal", "stubborn_shell", "clock_jumps"];
 
+/// Parts of the mission's story that the live tests tell as well, on the machine that they run on.
+const NO_MACHINE_OF_ITS_OWN: [&str; 4] =
+    ["by_its_tmux_session", "out_of_heap", "restarts_itself", "out_of_swap"];
+
 impl Play {
     fn programs(self) -> &'static str {
         match self {
@@ -61,6 +65,9 @@ impl Job<'_> {
         let mut arguments = self.cases.to_owned();
         if self.boot.play == Play::Mission {
             arguments.extend(BESIDE_THE_MISSION.map(|story| format!(" --skip {story}")));
+            if !self.boot.part.is_whole() {
+                arguments.extend(NO_MACHINE_OF_ITS_OWN.map(|story| format!(" --skip {story}")));
+            }
         }
         arguments
     }
