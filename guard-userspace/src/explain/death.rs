@@ -264,7 +264,8 @@ fn why_not(case: &Case<'_>, run: &SignalRun, handled: bool) -> &'static str {
         _ => match run.signo.default_action() {
             DefaultAction::Stop => "it stops, it does not kill",
             DefaultAction::Continue => "it continues, it does not kill",
-            DefaultAction::Ignore => "ignored by default",
+            // One that is ignored by default is not queued, unless it is blocked or has a handler (kernel/signal.c,
+            // `sig_ignored`).
             _ if case.victim.history.stops_since(run) > 0 => {
                 "its tracer swallowed it, or put another in its place"
             }

@@ -116,6 +116,8 @@ fn ignored_blocked_and_handled_signals_kill_nobody() {
     let call = Some((Call::Kill, 100));
     scenario.signal(bash, 100, Signo::TERM, code::SI_USER, true, SignalResult::Ignored, call);
     scenario.kill(40, 100, Signo::USR1).handle(100, Signo::USR1);
+    // Nobody ignores what is queued.
+    scenario.kill(40, 100, Signo::WINCH);
     scenario.wait(60_000).exits(100, 1);
     let death = scenario.death(100);
     assert_cause(&death, Kind::Exited, Mechanism::None, Confidence::Certain);
@@ -123,7 +125,11 @@ fn ignored_blocked_and_handled_signals_kill_nobody() {
     let why: Vec<_> = death.other_signals.iter().map(|other| (&*other.signal, &*other.why_not)).collect();
     assert_eq!(
         why,
-        [("SIGUSR1", "a handler took it"), ("SIGTERM", "it ignored it, or could not be ended by it")]
+        [
+            ("SIGUSR1", "a handler took it"),
+            ("SIGTERM", "it ignored it, or could not be ended by it"),
+            ("SIGWINCH", "it was blocked, waited for, or took no effect"),
+        ]
     );
 }
 
