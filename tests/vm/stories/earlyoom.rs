@@ -1,5 +1,6 @@
 //! earlyoom kills the shell that Vite runs in, and the terminal takes Vite along.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use killtrace::model::report::{Confidence, Death, Kind, Role};
@@ -7,14 +8,23 @@ use killtrace_tests::{Outcome, Sandbox, Watch};
 
 use crate::ballast::Ballast;
 use crate::dev_server::{DevServer, until_dead};
+use crate::journald::Journald;
 
-/// `zsh -c "npm run dev"` dies of the SIGTERM that earlyoom sends when a tenth of the memory is left.
+/// `zsh -c "npm run dev"` dies of the SIGTERM that earlyoom sends when a tenth of the memory is left. What earlyoom says
+/// of that in the journal is a witness.
 pub(crate) fn kills_the_wrapper() {
+    let journald = Journald::start();
     let sandbox = Sandbox::new();
     let watch = Watch::start(&["--comm", "vite"]);
     let server = DevServer::in_wrapper(&sandbox, "zsh");
     let outcome = run_out_of_memory(watch, &sandbox, &server);
-    check(&outcome, &server, "zsh", "SIGTERM");
+    drop(journald);
+    let death = check(&outcome, &server, "zsh", "SIGTERM");
+    let killer = death.killer.as_ref().map(|killer| killer.pid);
+    let said = format!("sending SIGTERM to process {}", server.wrapper);
+    let line = death.journal.iter().find(|line| line.text.contains(&said));
+    let line = line.unwrap_or_else(|| panic!("no line says {said:?}: {:#?}", death.journal));
+    assert_eq!((Some(line.writer.pid), line.writer.comm.as_str()), (killer, "earlyoom"), "{line:?}");
 }
 
 /// An interactive bash ignores SIGTERM. With a twentieth left, earlyoom sends SIGKILL.
@@ -34,30 +44,41 @@ fn run_out_of_memory(watch: Watch, sandbox: &Sandbox, server: &DevServer) -> Out
     drop(ballast);
     server.until_dead(|| ());
     watch.until_dead(&[server.vite]);
+    if earlyoom.logs {
+        let _said = watch.until_said(&format!("(pid {}): Journal", server.vite));
+    }
     drop(earlyoom);
     watch.stop()
 }
 
-struct Earlyoom(Child);
+struct Earlyoom {
+    child: Child,
+    /// To the journal, which is there.
+    logs: bool,
+}
 
 impl Earlyoom {
     fn start(sandbox: &Sandbox) -> Self {
-        let mut command: Command = sandbox.command(sandbox.dir(), "earlyoom");
+        let logs = Path::new(Journald::SOCKET).exists();
+        // `systemd-cat` becomes the program that it is given, as one that systemd starts with the journal as its output.
+        let mut command: Command =
+            sandbox.command(sandbox.dir(), if logs { "systemd-cat" } else { "earlyoom" });
+        command.args(logs.then_some("earlyoom"));
         // It would say every second how much there is.
         command.args(["-r", "3600"]).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("cannot run earlyoom"))
+        Self { child: command.spawn().expect("cannot run earlyoom"), logs }
     }
 }
 
 impl Drop for Earlyoom {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 #[track_caller]
-fn check(outcome: &Outcome, server: &DevServer, shell: &str, signal: &str) {
+fn check<'a>(outcome: &'a Outcome, server: &DevServer, shell: &str, signal: &str) -> &'a Death {
     let death: &Death = outcome.death(server.vite);
     let summary = &death.summary;
     println!("{summary}");
@@ -89,4 +110,5 @@ fn check(outcome: &Outcome, server: &DevServer, shell: &str, signal: &str) {
     let (hung_up, end) = (at(&["SIGHUP", "vite"]), at(&["vite", "killed", "SIGHUP"]));
     assert!(sent < died && died < hung_up && hung_up <= end, "{chain:#?}");
     assert!(summary.contains("earlyoom") && summary.contains(shell), "{summary}");
+    death
 }

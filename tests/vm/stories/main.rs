@@ -9,6 +9,7 @@ mod ballast;
 mod clock;
 mod dev_server;
 mod earlyoom;
+mod journald;
 mod kernel_oom;
 
 use std::path::Path;

@@ -14,7 +14,7 @@ use crate::setup::update_package_lists;
 use crate::shell::{is_installed, root, run};
 
 /// Debian's packages, beside those that they need.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
     "bash",
     "coreutils",
     "dash",
@@ -24,6 +24,7 @@ const PACKAGES: [&str; 12] = [
     "nodejs",
     "procps",
     "psmisc",
+    "systemd",
     "tmux",
     "util-linux",
     "zsh",
