@@ -124,6 +124,45 @@ fn live_package_records_is_watched_and_starts_again() {
 }
 
 #[test]
+fn live_package_misses_nothing_while_it_restarts() {
+    let Some(_turn) = live() else { return };
+    let Some(machine) = Machine::boot() else { return };
+    let first = machine.property("MainPID");
+    // The next one lets itself be waited for.
+    let slow = "[Service]\nExecStartPre=/bin/sleep 2\n";
+    fs::write(machine.0.outside("/etc/systemd/system/killtrace.service.d/slow.conf"), slow)
+        .expect("it can be written");
+    machine.systemctl(&["daemon-reload"]);
+    // Known to the first, and to the second not even by its birth.
+    let mut victim = Victim::start(&["wait"]);
+    machine.systemctl(&["restart", "--no-block", UNIT]);
+    machine.until("MainPID", |pid| pid != first);
+    strike(i32::try_from(victim.pid()).expect("pids are small"), libc::SIGKILL);
+    victim.wait();
+    let meanwhile = killed();
+    for pid in [victim.pid(), meanwhile] {
+        let answer = machine.answer(pid);
+        let death = &answer.deaths[0].death;
+        assert_eq!(death.cause.kind, Kind::KilledByProcess, "{}", death.summary);
+        assert_eq!(
+            death.killer.as_ref().map(|killer| killer.name.as_str()),
+            Some("striker"),
+            "{}",
+            death.summary
+        );
+        assert_eq!(answer.gaps.iter().map(|gap| gap.why).collect::<Vec<_>>(), [Why::NothingBefore]);
+    }
+
+    // Once it is stopped for good, nobody is left to go on with it.
+    let links =
+        || machine.run(&["sh", "-c", "cat /proc/[0-9]*/fdinfo/* 2>/dev/null | grep -c link_type || true"]);
+    assert_ne!(links().trim(), "0");
+    machine.systemctl(&["stop", UNIT]);
+    machine.until("NFileDescriptorStore", |number| number == "0");
+    assert_eq!(links().trim(), "0");
+}
+
+#[test]
 fn live_package_does_not_try_a_wrong_configuration_again() {
     let Some(_turn) = live() else { return };
     let Some(machine) = Machine::boot() else { return };

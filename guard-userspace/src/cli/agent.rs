@@ -102,7 +102,7 @@ impl Agent {
         for lack in &header.degraded {
             log::info!("degraded: {lack}");
         }
-        let keeper = store.map(|store| Keeper::start(store, &header)).transpose()?;
+        let keeper = store.map(|store| Keeper::start(store, &header, abilities.continued)).transpose()?;
         // A store has each death as soon as it is told, and does not change it later.
         let journal = sources.take_journal().filter(|_| keeper.is_none());
         let enricher = Enricher::new(journal);

@@ -130,16 +130,20 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Begins to record, with the time before that nothing is known of.
-    pub(super) fn start(store: Store, header: &Header) -> Result<Self, Failure> {
+    /// Begins to record, with the time before that nothing is known of. `continued`: what the kernel saw meanwhile is
+    /// still to come.
+    pub(super) fn start(store: Store, header: &Header, continued: bool) -> Result<Self, Failure> {
         let Store { directory, seen, writer, include, exports } = store;
         let Header { tool, host, started_at, .. } = header.clone();
         let gap = seen.gap(&directory, &tool, &host, started_at);
+        let nothing_missed = continued && gap.why == Why::Stopped;
         let exporters = exports.start(&directory, started_at)?;
         let bell = Bell::of(&exporters);
         let recorder = Recorder::start(writer, seen, tool.clone(), host.clone(), note, move || bell.ring())
             .context("cannot start the thread that writes to the store")?;
-        recorder.gap(&gap);
+        if !nothing_missed {
+            recorder.gap(&gap);
+        }
         recorder.seen(started_at);
         let (lost_from, passed, seen) = (started_at, started_at, started_at);
         Ok(Self { recorder, exporters, include, directory, tool, host, lost: 0, lost_from, passed, seen })

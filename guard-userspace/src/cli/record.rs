@@ -8,9 +8,10 @@ use super::log;
 use super::output::{Output, Owner};
 use super::safe_file::open_growing;
 use super::select::Selection;
+use super::service;
 use super::session::{Job, Session};
 use super::watch;
-use crate::collect::host;
+use crate::collect::{Options, host};
 use crate::store::{Seen, Writer};
 
 /// Records until it is told to stop; returns the exit code.
@@ -28,7 +29,7 @@ pub fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let seen = Seen::take(&directory, host::host().boot_id)?;
     let writer = Writer::open(&directory, config.limits())?;
     let store = Some(Store { directory, seen, writer, include, exports: config.exports() });
-    let collect = watch::options(&args.collect, false);
+    let collect = Options { inherited: service::kept(), ..watch::options(&args.collect, false) };
     let job = Job::Watch { once: false, duration: None };
     Session { selection, output, events, store, backend: args.collect.backend, collect, job }.run()
 }

@@ -1,8 +1,12 @@
 //! What the service manager that started killtrace is told (`sd_notify(3)`). Without one nobody is told, which is fine.
 
+use std::collections::BTreeSet;
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use sd_notify::{NotifyState, notify};
+use sd_notify::{NotifyState, notify, notify_with_fds};
+
+use crate::collect::Inherited;
 
 /// The service manager, and the watchdog that it keeps.
 #[derive(Debug)]
@@ -53,6 +57,32 @@ impl ServiceManager {
         watchdog.due = now + watchdog.every;
         tell(&[NotifyState::Watchdog, NotifyState::Status(&status())]);
         true
+    }
+}
+
+/// What it has kept of a killtrace before this one.
+pub(super) fn kept() -> Inherited {
+    let Ok(descriptors) = sd_notify::listen_fds_with_names() else { return Inherited::default() };
+    // SAFETY: systemd passes them to this process alone, nobody else has asked for them, and this is called once.
+    let owned = |(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) });
+    Inherited::new(descriptors.map(owned).collect())
+}
+
+/// Has it keep what the next killtrace needs to go on (sd_pid_notify_with_fds(3), FDSTORE), and nothing else of what it
+/// has `kept`. It gives it to whom it starts in place of this one, and closes it when the service is stopped for good.
+pub(super) fn keep(kept: &Inherited, current: &[(String, BorrowedFd<'_>)]) {
+    let names: BTreeSet<&str> = current.iter().map(|(name, _)| name.as_str()).collect();
+    let kept = kept.names();
+    for name in kept.difference(&names) {
+        tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    }
+    for name in names.difference(&kept) {
+        let fds: Vec<_> = current.iter().filter(|(known, _)| known == name).map(|&(_, fd)| fd).collect();
+        // A tracepoint's perf event has no buffer, and says to whoever polls it that it has hung up.
+        let state = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+        if let Err(error) = notify_with_fds(&state, &fds) {
+            log::info!("the service manager does not keep {name} for the next killtrace: {error}");
+        }
     }
 }
 

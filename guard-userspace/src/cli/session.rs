@@ -13,7 +13,7 @@ use super::failure::{Failure, exit};
 use super::keeper::Store;
 use super::output::Output;
 use super::select::Selection;
-use super::service::ServiceManager;
+use super::service::{self, ServiceManager};
 use super::signals::{Arrived, Blocked, Signals};
 use super::sources::Sources;
 use crate::collect::Options;
@@ -86,11 +86,16 @@ impl Session {
         let began = Instant::now();
         let (sources, abilities) = Sources::arm(self.backend, &self.collect)?;
         log::debug!("armed after {:?}", began.elapsed());
+        if self.store.is_some() {
+            // What it missed while nobody watched, nobody can tell it later.
+            service::keep(&self.collect.inherited, &sources.hand_over());
+        }
         outlive_oom();
         if !abilities.capabilities.exec_args {
             go_first();
         }
-        let Self { selection, output, events, store, .. } = self;
+        let Self { selection, output, events, store, collect, .. } = self;
+        drop(collect);
         let mut agent = Agent::new(sources, abilities, selection, output, events, store)?;
         agent.seed()?;
         log::debug!("seeded after {:?}", began.elapsed());

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 
 use tokio::io::Interest;
@@ -39,6 +39,8 @@ pub(crate) struct Abilities {
     pub(crate) backend: &'static str,
     pub(crate) capabilities: Capabilities,
     pub(crate) degraded: Vec<String>,
+    /// The backend goes on with what an earlier watch has left.
+    pub(crate) continued: bool,
 }
 
 impl Sources {
@@ -79,6 +81,7 @@ impl Sources {
             backend: opened.first().map_or("none", |source| source.name()),
             capabilities: Capabilities::default(),
             degraded: Vec::new(),
+            continued: opened.first().is_some_and(|source| source.is_continued()),
         };
         let mut list = Vec::with_capacity(opened.len());
         for source in opened {
@@ -93,6 +96,11 @@ impl Sources {
     /// Whom to ask what the systemd journal says, for whoever reads the answers here.
     pub(crate) fn take_journal(&mut self) -> Option<Journal> {
         self.journal.take()
+    }
+
+    /// What another killtrace needs to go on with this backend.
+    pub(crate) fn hand_over(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        self.list.first().map_or_else(Vec::new, |armed| armed.source.hand_over())
     }
 
     /// Waits until a source has events. Nothing wakes up meanwhile.

@@ -1,17 +1,18 @@
 //! The eBPF backend: loads the programs of `guard-ebpf`, attaches them and reads their ring buffer.
 
+mod handover;
 mod kernel;
 mod load;
+mod raw_tracepoint;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use aya::Ebpf;
-use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya_log::EbpfLogger;
 use guard_ebpf::Probe;
 
+use self::handover::{Objects, Signature};
 use self::kernel::Kernel;
+use self::load::Log;
 use super::decode::{Decoder, split_args};
 use super::host;
 use super::syscalls::Arch;
@@ -22,12 +23,9 @@ use crate::model::header::Capabilities;
 /// How often the loss counters are read when little comes in.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The programs at work. Dropping it detaches them.
+/// The programs at work. Dropping it detaches them, unless they were handed over.
 pub struct EbpfSource {
-    ring: RingBuf<MapData>,
-    lost: PerCpuArray<MapData, u64>,
-    /// What was reported of each counter, in [`Probe::ALL`]'s order.
-    lost_reported: [u64; guard_ebpf::PROBES],
+    objects: Objects,
     losses_read_at: Instant,
     /// Bytes taken from the ring buffer since the loss counters were read.
     bytes_since: usize,
@@ -37,11 +35,7 @@ pub struct EbpfSource {
     degraded: Vec<String>,
     /// Records that made no sense.
     refused: u64,
-    log: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Perf events that hold the classic programs.
-    _tracepoints: Vec<OwnedFd>,
-    /// Owns the programs and the links of the raw ones.
-    _programs: Ebpf,
+    log: Option<Log>,
 }
 
 impl std::fmt::Debug for EbpfSource {
@@ -51,25 +45,33 @@ impl std::fmt::Debug for EbpfSource {
 }
 
 impl EbpfSource {
-    /// Loads and attaches the programs. Events are collected from here on.
+    /// Loads and attaches the programs, or goes on with those of an earlier watch. Events are collected from here on.
     ///
     /// # Errors
     /// [`CollectError`] says whether privileges, a tracepoint or tracing programs altogether are missing.
     pub fn open(options: &Options) -> Result<Self, CollectError> {
         let mut kernel = Kernel::inspect(options).map_err(|error| load::NEEDED.or_privileges(error))?;
         kernel.settings.wake_bytes = options.ring_bytes / 16;
-        let mut loaded = loop {
-            match load::load(&kernel, options) {
-                Err(CollectError::Load(reason)) if kernel.ask_for_less(reason.as_ref()) => {}
-                result => break result?,
-            }
+        let signature = Signature::of(&kernel, options.ring_bytes);
+        // Diagnostics are of programs that were loaded to give them.
+        let inherited =
+            Objects::inherit(&signature, &kernel, &options.inherited).filter(|_| !options.verbose);
+        let (objects, log) = match inherited {
+            Some(objects) => (objects, None),
+            None => loop {
+                match load::load(&kernel, options) {
+                    Err(CollectError::Load(reason)) if kernel.ask_for_less(reason.as_ref()) => {}
+                    result => {
+                        let (loaded, log) = result?;
+                        let signature = Signature::of(&kernel, options.ring_bytes);
+                        break (Objects::new(signature, loaded), log);
+                    }
+                }
+            },
         };
-        let log = options.verbose.then(|| EbpfLogger::init(&mut loaded.programs)).transpose();
         let exists = |probe| kernel.tracepoints.iter().any(|&(known, _)| known == probe);
         Ok(Self {
-            ring: loaded.ring,
-            lost: loaded.lost,
-            lost_reported: [0; guard_ebpf::PROBES],
+            objects,
             losses_read_at: Instant::now(),
             bytes_since: 0,
             ring_bytes: usize::try_from(options.ring_bytes).unwrap_or(usize::MAX),
@@ -87,9 +89,7 @@ impl EbpfSource {
             },
             degraded: kernel.degraded,
             refused: 0,
-            log: log.map_err(|error| CollectError::Load(error.into()))?,
-            _tracepoints: loaded.tracepoints,
-            _programs: loaded.programs,
+            log,
         })
     }
 
@@ -113,16 +113,19 @@ impl EbpfSource {
     pub fn drain_losses(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
         self.losses_read_at = Instant::now();
         self.bytes_since = 0;
-        for (probe, reported) in Probe::ALL.into_iter().zip(&mut self.lost_reported) {
-            let per_cpu =
-                self.lost.get(&(probe as u32), 0).map_err(|error| CollectError::Load(error.into()))?;
-            let total = per_cpu.iter().sum::<u64>();
-            let count = total.saturating_sub(*reported);
+        let before = out.len();
+        for (place, probe) in Probe::ALL.into_iter().enumerate() {
+            let total = self.objects.lost(probe).map_err(|error| CollectError::Load(error.into()))?;
+            let told = &mut self.objects.told.counts[place];
+            let count = total.saturating_sub(*told);
             if count > 0 {
-                *reported = total;
+                *told = total;
                 let fact = Fact::Lost { probe: probe.tracepoint().1.to_owned(), count };
                 out.push(Event { id: 0, t_ns: host::boottime_ns(), cpu: None, current: None, fact });
             }
+        }
+        if out.len() > before {
+            self.objects.told.save();
         }
         Ok(())
     }
@@ -152,13 +155,13 @@ impl Source for EbpfSource {
     /// The ring buffer. Wait for it with a level-triggered poll: the kernel side leaves records that can
     /// wait without a wakeup, and a poll that starts anew sees them.
     fn fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.objects.ring.as_fd()
     }
 
     fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
         // A flood could keep this going for ever; what is left makes the next poll return at once.
         let mut budget = self.ring_bytes;
-        while let Some(record) = self.ring.next() {
+        while let Some(record) = self.objects.ring.next() {
             budget = budget.saturating_sub(record.len());
             self.bytes_since = self.bytes_since.saturating_add(record.len());
             match self.decoder.decode(&record) {
@@ -181,6 +184,14 @@ impl Source for EbpfSource {
 
     fn refused(&self) -> u64 {
         self.refused
+    }
+
+    fn hand_over(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        if self.log.is_some() { Vec::new() } else { self.objects.hand_over() }
+    }
+
+    fn is_continued(&self) -> bool {
+        self.objects.inherited
     }
 }
 

@@ -306,7 +306,9 @@ mod tests {
         command.args(["-c", "echo one; exec sleep 1000"]).stdout(Stdio::piped());
         let (began, limit) = (Instant::now(), Duration::from_secs(2));
         assert_eq!(run(command, limit).unwrap(), b"one\n");
-        assert!(began.elapsed() >= limit && began.elapsed() < Duration::from_secs(100));
+        // poll(2) counts whole milliseconds.
+        let waited = began.elapsed() + Duration::from_millis(1);
+        assert!(waited >= limit && waited < Duration::from_secs(100));
         assert!(run(Command::new("/nonexistent"), limit).is_err());
     }
 }

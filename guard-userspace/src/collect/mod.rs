@@ -16,8 +16,10 @@ pub mod taskstats;
 pub mod tracefs;
 mod tracepoints;
 
-use std::os::fd::BorrowedFd;
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use crate::model::Event;
 use crate::model::header::Capabilities;
@@ -49,6 +51,17 @@ pub trait Source {
     fn refused(&self) -> u64 {
         0
     }
+
+    /// What another source like this needs to go on with where this one ends, by name. Whoever holds it keeps the kernel
+    /// at work. Nothing where the kernel keeps nothing for others.
+    fn hand_over(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        Vec::new()
+    }
+
+    /// It goes on with what an earlier one has left.
+    fn is_continued(&self) -> bool {
+        false
+    }
 }
 
 /// How a backend is set up.
@@ -62,11 +75,36 @@ pub struct Options {
     pub listen: bool,
     /// Room for records on their way to the agent, over all CPUs: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// What an earlier watch has left.
+    pub inherited: Inherited,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hide_btf: false, verbose: false, listen: true, ring_bytes: 4 << 20 }
+        let inherited = Inherited::default();
+        Self { hide_btf: false, verbose: false, listen: true, ring_bytes: 4 << 20, inherited }
+    }
+}
+
+/// Descriptors that an earlier watch handed over, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Inherited(Rc<Vec<(String, OwnedFd)>>);
+
+impl Inherited {
+    #[must_use]
+    pub fn new(descriptors: Vec<(String, OwnedFd)>) -> Self {
+        Self(Rc::new(descriptors))
+    }
+
+    /// Those of this name.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = BorrowedFd<'a>> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, fd)| fd.as_fd())
+    }
+
+    /// Each name once.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).collect()
     }
 }
 

@@ -3,21 +3,23 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, ProgramType, RawTracePoint, TracePoint};
 use aya::sys::{SyscallError, is_program_supported};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya_log::EbpfLogger;
 use guard_ebpf::Probe;
 use guard_ebpf::settings::{SETTINGS, Settings};
 use nix::sched::{CloneFlags, unshare};
 
 use super::kernel::Kernel;
+use super::raw_tracepoint;
 use crate::collect::perf_event;
 use crate::collect::privileges::{BPF, Needed, PERFMON, TRACEFS};
 use crate::collect::{CollectError, Options};
 
 /// The compiled programs, made by `cargo xtask build-ebpf`.
-static OBJECT: &[u8] =
+pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/killtrace.bpf.o"));
 
 /// Room for diagnostics. Without them the buffer is made all the same, and one page must do.
@@ -27,13 +29,16 @@ const UNUSED_RING_BYTES: u32 = 1 << 12;
 /// What loading and attaching needs.
 pub(super) const NEEDED: Needed = Needed(&[BPF, PERFMON, TRACEFS]);
 
-/// Programs at work.
+/// Programs at work. They and their other maps live for as long as their links.
 pub(super) struct Loaded {
-    pub(super) programs: Ebpf,
     pub(super) ring: RingBuf<MapData>,
     pub(super) lost: PerCpuArray<MapData, u64>,
-    pub(super) tracepoints: Vec<OwnedFd>,
+    pub(super) lost_fd: OwnedFd,
+    pub(super) links: Vec<OwnedFd>,
 }
+
+/// The programs' diagnostics.
+pub(super) type Log = EbpfLogger<&'static dyn log::Log>;
 
 /// The settings as bytes, which is how a global is overridden.
 #[derive(Clone, Copy)]
@@ -43,7 +48,7 @@ struct SettingsBytes(Settings);
 // SAFETY: `#[repr(C)]` and nothing but `u32`.
 unsafe impl aya::Pod for SettingsBytes {}
 
-pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<Loaded, CollectError> {
+pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<(Loaded, Option<Log>), CollectError> {
     let settings = SettingsBytes(kernel.settings);
     let (log_level, log_bytes) = if options.verbose {
         (aya_log::Level::Trace as u8, LOG_RING_BYTES)
@@ -63,16 +68,22 @@ pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<Loaded, Collect
     let ring = take(&mut programs, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|error| refused(error.into()))?;
     let lost = take(&mut programs, "LOST")?;
+    let lost_fd = match &lost {
+        Map::PerCpuArray(data) => data.fd().as_fd().try_clone_to_owned(),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    };
+    let lost_fd = lost_fd.map_err(|error| CollectError::Load(error.into()))?;
     let lost = PerCpuArray::try_from(lost).map_err(|error| refused(error.into()))?;
-    let mut tracepoints = Vec::new();
+    let mut links = Vec::new();
     for &(probe, id) in &kernel.tracepoints {
-        if let Some(name) = raw_program(probe).filter(|_| kernel.has_btf) {
-            attach_raw(&mut programs, probe, name)?;
-        } else {
-            tracepoints.push(attach_classic(&mut programs, probe, id)?);
-        }
+        links.push(match raw_program(probe).filter(|_| kernel.has_btf) {
+            Some(name) => attach_raw(&mut programs, probe, name)?,
+            None => attach_classic(&mut programs, probe, id)?,
+        });
     }
-    Ok(Loaded { programs, ring, lost, tracepoints })
+    let log = options.verbose.then(|| EbpfLogger::init(&mut programs)).transpose();
+    let log = log.map_err(|error| CollectError::Load(error.into()))?;
+    Ok((Loaded { ring, lost, lost_fd, links }, log))
 }
 
 /// A loader that has not parsed the kernel's BTF.
@@ -126,11 +137,18 @@ fn raw_program(probe: Probe) -> Option<&'static str> {
     }
 }
 
-fn attach_raw(programs: &mut Ebpf, probe: Probe, name: &str) -> Result<(), CollectError> {
+/// Loads and attaches a raw program.
+///
+/// Not aya's `attach`: its link does not show its descriptor, which another killtrace may need.
+fn attach_raw(programs: &mut Ebpf, probe: Probe, name: &str) -> Result<OwnedFd, CollectError> {
     let program: &mut RawTracePoint = program(programs, name)?;
     program.load().map_err(|error| refused(error.into()))?;
-    program.attach(probe.tracepoint().1).map_err(|error| not_attached(probe, error))?;
-    Ok(())
+    let attach = || -> Result<OwnedFd, ProgramError> {
+        let call = "bpf_raw_tracepoint_open";
+        let link = raw_tracepoint::open(probe.tracepoint().1, program.fd()?.as_fd());
+        Ok(link.map_err(|io_error| SyscallError { call, io_error })?)
+    };
+    attach().map_err(|error| not_attached(probe, error))
 }
 
 /// Loads and attaches a classic program by the tracepoint's number.
