@@ -79,16 +79,20 @@ fn count_answers(truth: &Truth, report: &Report) {
 }
 
 /// An emulated machine may stand still for as long as whoever emulates it has other work, and what killtrace then misses
-/// proves nothing: what fails there is played once more, and said to have been.
+/// proves nothing: what fails there is played again, twice at most, and said to have been.
 fn play_with_patience(title: &str, case: &Listed, late: bool) -> Result<(), Failed> {
     if std::env::var_os("KILLTRACE_VM").is_none() {
         return play(title, case, late);
     }
-    match catch_unwind(|| play(title, case, late)) {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(failed)) => println!("again: {title}: {}", failed.message().unwrap_or("it was told wrong")),
-        // It has said why itself.
-        Err(_) => println!("again: {title}: it panicked"),
+    for _ in 0..2 {
+        match catch_unwind(|| play(title, case, late)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failed)) => {
+                println!("again: {title}: {}", failed.message().unwrap_or("it was told wrong"));
+            }
+            // It has said why itself.
+            Err(_) => println!("again: {title}: it panicked"),
+        }
     }
     play(title, case, late)
 }

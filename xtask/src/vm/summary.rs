@@ -65,7 +65,7 @@ impl Row {
 /// When anything failed, or, with `CI=true`, was skipped.
 pub(super) fn close(rows: &[Row], is_matrix: bool) -> Result<()> {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    println!("\n{:width$}  passed  failed  at 2nd try  skipped  not there  seconds", "");
+    println!("\n{:width$}  passed  failed       again  skipped  not there  seconds", "");
     for row in rows {
         let Row { name, passed, failed, again, skipped, absent, took, remark, .. } = row;
         println!(
