@@ -5,7 +5,7 @@ use crate::model::signal::{Signo, code};
 use crate::model::units;
 
 use super::case::{Case, STOP_WINDOW_NS, asks_to_stop};
-use super::causes::{Finding, was_hung_up};
+use super::causes::{Finding, continued, was_hung_up};
 use super::losses::Losses;
 use super::process::Process;
 use super::story::FORWARD_NS;
@@ -129,8 +129,9 @@ fn perhaps_given_up(case: &Case<'_>, finding: &Finding) -> Option<String> {
     let blow = case.blow().filter(|_| finding.kind == Kind::KilledByProcess)?;
     let sender = blow.current.filter(|sender| !was_hung_up(sender))?;
     let alike = blow.in_kill().is_none() && blow.is(Signo::HUP, code::SI_USER, true);
-    let may_lead =
-        case.victim.image.sid == Some(sender.tgid) || case.table.is_ancestor(sender.id, case.victim.id);
+    let may_lead = case.victim.image.sid == Some(sender.tgid)
+        || case.table.is_ancestor(sender.id, case.victim.id)
+        || continued(case.victim, blow.run);
     (alike && may_lead)
         .then(|| format!("whether {} sent it, or gave up its terminal, was not seen", sender.label()))
 }

@@ -53,7 +53,7 @@ pub(super) fn from_dying(case: &Case<'_>) -> Option<Hangup> {
 const TOGETHER_NS: u64 = 100_000_000;
 
 /// SIGCONT came with the SIGHUP, next, from the same task.
-pub(super) fn continued(victim: &Process, hangup: &SignalRun) -> bool {
+pub(in crate::explain) fn continued(victim: &Process, hangup: &SignalRun) -> bool {
     let mut after = victim.history.runs.iter().skip_while(|run| run.first.id != hangup.first.id).skip(1);
     after.find(|run| run.current_tid == hangup.current_tid).is_some_and(|run| {
         run.signo == Signo::CONT

@@ -36,7 +36,7 @@ use super::case::Case;
 use super::history::{OomMark, SignalRun};
 use super::process::ProcId;
 
-pub(super) use hangup::was_hung_up;
+pub(super) use hangup::{continued, was_hung_up};
 
 /// A rule that recognises one kind of death.
 pub trait Cause: Sync {

@@ -263,6 +263,14 @@ fn a_hangup_that_an_ancestor_seems_to_send_may_be_a_terminal_given_up() {
         assert_answer(&death, Kind::KilledByProcess, Some(sender), confidence);
         assert_eq!(death.gaps.is_empty(), confidence == Confidence::Certain, "{:?}", death.gaps);
     }
+    // Whoever it comes from: a SIGCONT behind it is what a terminal given up looks like.
+    let mut scenario = vite();
+    let manager = scenario.current(70);
+    for signo in [Signo::HUP, Signo::CONT] {
+        scenario.signal(manager, 100, signo, code::SI_USER, true, SignalResult::Delivered, None);
+    }
+    let death = scenario.dies(100, Signo::HUP).death(100);
+    assert_answer(&death, Kind::KilledByProcess, Some(70), Confidence::Likely);
 }
 
 #[test]
