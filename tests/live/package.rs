@@ -9,7 +9,7 @@ use std::fs;
 
 use killtrace::model::answer::Answer;
 use killtrace::model::record::Why;
-use killtrace::model::report::Kind;
+use killtrace::model::report::{Death, Kind};
 use killtrace_tests::{Manager, Systemd, Victim, eventually, live, skip, strike};
 use nix::libc;
 
@@ -65,6 +65,11 @@ impl Machine {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Two properties.
+    fn properties(&self, names: [&str; 2]) -> [String; 2] {
+        names.map(|name| self.property(name))
+    }
+
     fn until(&self, property: &str, holds: impl Fn(&str) -> bool) {
         eventually(20, &format!("{property} of the service"), || {
             holds(&self.property(property)).then_some(())
@@ -82,6 +87,17 @@ impl Machine {
     }
 }
 
+/// Of which times nothing is known, and why.
+fn gaps(answer: &Answer) -> Vec<Why> {
+    answer.gaps.iter().map(|gap| gap.why).collect()
+}
+
+#[track_caller]
+fn assert_struck(death: &Death) {
+    let killer = death.killer.as_ref().map(|killer| killer.name.as_str());
+    assert_eq!((death.cause.kind, killer), (Kind::KilledByProcess, Some("striker")), "{}", death.summary);
+}
+
 fn killed() -> u32 {
     let mut victim = Victim::start(&["wait"]);
     strike(i32::try_from(victim.pid()).expect("pids are small"), libc::SIGKILL);
@@ -96,31 +112,24 @@ fn live_package_records_is_watched_and_starts_again() {
     // No wait: whoever is started after it is seen.
     let pid = killed();
     let death = machine.answer(pid).deaths.remove(0).death;
-    assert_eq!((death.victim.pid, death.cause.kind), (pid, Kind::KilledByProcess), "{}", death.summary);
-    assert_eq!(death.killer.map(|killer| killer.name).as_deref(), Some("striker"));
+    assert_eq!(death.victim.pid, pid, "{}", death.summary);
+    assert_struck(&death);
     // Told with the watchdog's sign of life, while nothing else happens.
     machine.until("StatusText", |status| {
         let deaths = status.strip_prefix("recording to /var/lib/killtrace; deaths so far: ");
         deaths.is_some_and(|deaths| deaths.parse::<u32>().is_ok_and(|deaths| deaths > 0))
     });
     std::thread::sleep(std::time::Duration::from_secs(3));
-    assert_eq!(
-        (machine.property("ActiveState"), machine.property("NRestarts")),
-        ("active".into(), "0".into())
-    );
+    assert_eq!(machine.properties(["ActiveState", "NRestarts"]), ["active", "0"]);
 
     // One that hangs is ended, and the next one knows that something is missing.
     machine.systemctl(&["kill", "--signal=STOP", UNIT]);
     machine.until("NRestarts", |restarts| restarts == "1");
     machine.until("ActiveState", |state| state == "active");
-    let gaps = machine.answer(killed()).gaps;
-    assert_eq!(gaps.iter().map(|gap| gap.why).collect::<Vec<_>>(), [Why::NothingBefore, Why::Ended]);
+    assert_eq!(gaps(&machine.answer(killed())), [Why::NothingBefore, Why::Ended]);
 
     machine.systemctl(&["stop", UNIT]);
-    assert_eq!(
-        (machine.property("ActiveState"), machine.property("Result")),
-        ("inactive".into(), "success".into())
-    );
+    assert_eq!(machine.properties(["ActiveState", "Result"]), ["inactive", "success"]);
 }
 
 #[test]
@@ -142,15 +151,8 @@ fn live_package_misses_nothing_while_it_restarts() {
     let meanwhile = killed();
     for pid in [victim.pid(), meanwhile] {
         let answer = machine.answer(pid);
-        let death = &answer.deaths[0].death;
-        assert_eq!(death.cause.kind, Kind::KilledByProcess, "{}", death.summary);
-        assert_eq!(
-            death.killer.as_ref().map(|killer| killer.name.as_str()),
-            Some("striker"),
-            "{}",
-            death.summary
-        );
-        assert_eq!(answer.gaps.iter().map(|gap| gap.why).collect::<Vec<_>>(), [Why::NothingBefore]);
+        assert_struck(&answer.deaths[0].death);
+        assert_eq!(gaps(&answer), [Why::NothingBefore]);
     }
 
     // Once it is stopped for good, nobody is left to go on with it.
@@ -171,10 +173,7 @@ fn live_package_does_not_try_a_wrong_configuration_again() {
     let started = machine.0.ask(Manager::System, &["restart", UNIT]);
     assert!(!started.status.success());
     assert_eq!(machine.property("ExecMainStatus"), "2");
-    assert_eq!(
-        (machine.property("ActiveState"), machine.property("NRestarts")),
-        ("failed".into(), "0".into())
-    );
+    assert_eq!(machine.properties(["ActiveState", "NRestarts"]), ["failed", "0"]);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use guard_ebpf::Probe;
 use guard_ebpf::record::{Header, ProcessExec};
 
-use crate::shell::{cargo, is_installed, root, run};
+use crate::setup::install_with_cargo;
+use crate::shell::{cargo, root, run};
 
 /// What is fuzzed, where its first inputs come from, and its share of the time.
 struct Target {
@@ -38,10 +39,7 @@ pub(crate) fn fuzz(only: Option<&str>, seconds: u64, seed: u32) -> Result<()> {
         let names = TARGETS.map(|target| target.name).join(", ");
         bail!("there is no fuzz target {:?}\n  help: there are {names}", only.unwrap_or_default());
     }
-    if !is_installed("cargo-fuzz") {
-        println!("Installing cargo-fuzz, which builds and runs fuzz targets");
-        run(cargo().args(["install", "cargo-fuzz", "--locked", "--quiet"]))?;
-    }
+    install_with_cargo("cargo-fuzz", "builds and runs fuzz targets")?;
     let shares: u64 = targets.iter().map(|target| target.share).sum();
     for target in targets {
         let corpus = root().join("fuzz/corpus").join(target.name);

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{as_root, is_installed, output, quiet_output, root, run};
+use crate::shell::{as_root, cargo, is_installed, output, quiet_output, root, run};
 
 pub(crate) use ebpf::setup_ebpf;
 pub(crate) use vm::setup_vm;
@@ -98,6 +98,18 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     install.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
     install.arg("--no-install-recommends").args(packages);
     run(install.stdin(Stdio::null()))
+}
+
+/// Builds a program of cargo's from its published source, unless it is there.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn install_with_cargo(program: &str, what_for: &str) -> Result<()> {
+    if is_installed(program) {
+        return Ok(());
+    }
+    println!("Installing {program}, which {what_for}");
+    run(cargo().args(["install", program, "--locked", "--quiet"]))
 }
 
 /// Asks the package manager to look what there is; a new machine knows of nothing.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::counts::Counts;
 use crate::dist::{Arch, package};
 use crate::setup::setup;
-use crate::shell::{as_root, cargo, is_installed, output, root};
+use crate::shell::{as_root, cargo, is_installed, output, quiet_output, root};
 
 /// A test binary that cargo has built.
 struct TestBinary {
@@ -24,6 +24,12 @@ impl TestBinary {
     /// Watching the kernel needs root; nothing else is given it.
     fn is_live(&self) -> bool {
         self.name.split('_').any(|word| word == "live")
+    }
+
+    /// Some of its tests have this in their names.
+    fn has_tests(&self, filter: &str) -> bool {
+        let listed = quiet_output(Command::new(&self.path).args(["--list", "--format=terse", filter]));
+        listed.is_ok_and(|tests| !tests.is_empty())
     }
 }
 
@@ -48,6 +54,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
             command.arg(format!("CI={}", ci.display()));
         }
         if binary.name == PACKAGED
+            && filter.is_none_or(|filter| binary.has_tests(filter))
             && let Some(deb) = package(&killtrace)?
         {
             command.arg(format!("KILLTRACE_DEB={}", deb.display()));

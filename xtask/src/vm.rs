@@ -235,9 +235,10 @@ fn explain(name: &str, ran: &Ran, results: &Results, trouble: Option<&str>) -> S
     for skipped in &results.skipped {
         text += &format!("skipped: {name} {skipped}\n");
     }
-    for again in &results.again {
-        let case = again.split(':').next().unwrap_or_default();
-        text += &format!("played again: {name} {again}\n{}", results.details(case));
+    let case = |again: &String| again.split(':').next().unwrap_or_default().to_owned();
+    for tries in results.again.chunk_by(|one, other| case(one) == case(other)) {
+        text.extend(tries.iter().map(|again| format!("played again: {name} {again}\n")));
+        text += results.details(&case(&tries[0]));
     }
     for absent in &results.absent {
         text += &format!("not on {name}: {absent}\n");

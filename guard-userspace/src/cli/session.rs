@@ -84,7 +84,7 @@ impl Session {
 
     async fn watch(self, signals: &Signals) -> Result<u8, Failure> {
         let began = Instant::now();
-        let (sources, abilities) = Sources::arm(self.backend, &self.collect)?;
+        let (mut sources, abilities) = Sources::arm(self.backend, &self.collect)?;
         log::debug!("armed after {:?}", began.elapsed());
         if self.store.is_some() {
             // What it missed while nobody watched, nobody can tell it later.

@@ -99,8 +99,8 @@ impl Sources {
     }
 
     /// What another killtrace needs to go on with this backend.
-    pub(crate) fn hand_over(&self) -> Vec<(String, BorrowedFd<'_>)> {
-        self.list.first().map_or_else(Vec::new, |armed| armed.source.hand_over())
+    pub(crate) fn hand_over(&mut self) -> Vec<(String, BorrowedFd<'_>)> {
+        self.list.first_mut().map_or_else(Vec::new, |armed| armed.source.hand_over())
     }
 
     /// Waits until a source has events. Nothing wakes up meanwhile.

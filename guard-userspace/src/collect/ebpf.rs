@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use guard_ebpf::Probe;
 
-use self::handover::{Objects, Signature};
+use self::handover::Objects;
 use self::kernel::Kernel;
 use self::load::Log;
 use super::decode::{Decoder, split_args};
@@ -26,13 +26,13 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// The programs at work. Dropping it detaches them, unless they were handed over.
 pub struct EbpfSource {
     objects: Objects,
+    kernel: Kernel,
     losses_read_at: Instant,
     /// Bytes taken from the ring buffer since the loss counters were read.
     bytes_since: usize,
     ring_bytes: usize,
     decoder: Decoder,
     capabilities: Capabilities,
-    degraded: Vec<String>,
     /// Records that made no sense.
     refused: u64,
     log: Option<Log>,
@@ -52,19 +52,16 @@ impl EbpfSource {
     pub fn open(options: &Options) -> Result<Self, CollectError> {
         let mut kernel = Kernel::inspect(options).map_err(|error| load::NEEDED.or_privileges(error))?;
         kernel.settings.wake_bytes = options.ring_bytes / 16;
-        let signature = Signature::of(&kernel, options.ring_bytes);
         // Diagnostics are of programs that were loaded to give them.
-        let inherited =
-            Objects::inherit(&signature, &kernel, &options.inherited).filter(|_| !options.verbose);
+        let inherited = Objects::inherit(&kernel, &options.inherited).filter(|_| !options.verbose);
         let (objects, log) = match inherited {
             Some(objects) => (objects, None),
             None => loop {
                 match load::load(&kernel, options) {
                     Err(CollectError::Load(reason)) if kernel.ask_for_less(reason.as_ref()) => {}
                     result => {
-                        let (loaded, log) = result?;
-                        let signature = Signature::of(&kernel, options.ring_bytes);
-                        break (Objects::new(signature, loaded), log);
+                        let (at_work, log) = result?;
+                        break (Objects::new(at_work), log);
                     }
                 }
             },
@@ -87,7 +84,7 @@ impl EbpfSource {
                 cgroup_attach: exists(Probe::CgroupAttach),
                 listen: exists(Probe::SockState),
             },
-            degraded: kernel.degraded,
+            kernel,
             refused: 0,
             log,
         })
@@ -149,19 +146,19 @@ impl Source for EbpfSource {
     }
 
     fn degraded(&self) -> &[String] {
-        &self.degraded
+        &self.kernel.degraded
     }
 
     /// The ring buffer. Wait for it with a level-triggered poll: the kernel side leaves records that can
     /// wait without a wakeup, and a poll that starts anew sees them.
     fn fd(&self) -> BorrowedFd<'_> {
-        self.objects.ring.as_fd()
+        self.objects.at_work.ring.as_fd()
     }
 
     fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
         // A flood could keep this going for ever; what is left makes the next poll return at once.
         let mut budget = self.ring_bytes;
-        while let Some(record) = self.objects.ring.next() {
+        while let Some(record) = self.objects.at_work.ring.next() {
             budget = budget.saturating_sub(record.len());
             self.bytes_since = self.bytes_since.saturating_add(record.len());
             match self.decoder.decode(&record) {
@@ -186,8 +183,8 @@ impl Source for EbpfSource {
         self.refused
     }
 
-    fn hand_over(&self) -> Vec<(String, BorrowedFd<'_>)> {
-        if self.log.is_some() { Vec::new() } else { self.objects.hand_over() }
+    fn hand_over(&mut self) -> Vec<(String, BorrowedFd<'_>)> {
+        if self.log.is_some() { Vec::new() } else { self.objects.hand_over(&self.kernel) }
     }
 
     fn is_continued(&self) -> bool {

@@ -54,7 +54,7 @@ pub trait Source {
 
     /// What another source like this needs to go on with where this one ends, by name. Whoever holds it keeps the kernel
     /// at work. Nothing where the kernel keeps nothing for others.
-    fn hand_over(&self) -> Vec<(String, BorrowedFd<'_>)> {
+    fn hand_over(&mut self) -> Vec<(String, BorrowedFd<'_>)> {
         Vec::new()
     }
 
@@ -99,6 +99,11 @@ impl Inherited {
     /// Those of this name.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = BorrowedFd<'a>> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, fd)| fd.as_fd())
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Each name once.

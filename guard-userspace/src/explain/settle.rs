@@ -57,6 +57,10 @@ impl Explainer {
         self.judge_the_unjudged();
         self.ask_about_survivors(now_ns);
         while let Some(pending) = self.pending.front() {
+            // Whatever it waits for, it waits for so long.
+            if now_ns < pending.due_ns {
+                return;
+            }
             let ending = self.table.get(pending.id).and_then(|process| process.ending);
             let complete = ending.is_some_and(|ending| ending.status.is_some())
                 && pending.surroundings.memory.is_some()

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory as _;
@@ -12,6 +12,7 @@ use clap_complete::aot::{Shell, generate_to};
 use killtrace::cli::args::Cli;
 
 use super::Arch;
+use crate::setup::install_with_cargo;
 use crate::shell::{cargo, is_installed, output, quiet_output, root, run};
 
 const PROGRAM: &str = "killtrace";
@@ -21,7 +22,7 @@ const PROGRAM: &str = "killtrace";
 /// # Errors
 /// When cargo-deb cannot be had or fails, or lintian finds an error.
 pub(crate) fn deb(arch: Arch, program: &Path, to: &Path) -> Result<PathBuf> {
-    install_cargo_deb()?;
+    install_with_cargo("cargo-deb", "makes Debian packages")?;
     let staged = root().join("target/deb");
     stage(&staged)?;
     // A release has no symbols, but a program for tests has.
@@ -32,19 +33,13 @@ pub(crate) fn deb(arch: Arch, program: &Path, to: &Path) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["deb", "--quiet", "--package=guard-userspace", "--no-build", "--no-strip", "--locked"]);
     command.arg(format!("--target={}", arch.target())).arg("--output").arg(&deb);
-    run(command.stdin(Stdio::null()))?;
+    run(&mut command)?;
     if is_installed("lintian") {
         run(Command::new("lintian").args(["--fail-on", "error", "--allow-root"]).arg(&deb))?;
+    } else {
+        println!("lintian is not installed, and has not looked at {}", deb.display());
     }
     Ok(deb)
-}
-
-fn install_cargo_deb() -> Result<()> {
-    if quiet_output(cargo().args(["deb", "--version"])).is_ok() {
-        return Ok(());
-    }
-    println!("Installing cargo-deb, which makes Debian packages");
-    run(cargo().args(["install", "cargo-deb", "--locked", "--quiet"]).stdin(Stdio::null()))
 }
 
 /// Man pages, completions and Debian's changelog.

@@ -31,7 +31,7 @@ pub(super) struct Results {
     pub(super) absent: Vec<String>,
     /// `case: reason` of each that should have run.
     pub(super) skipped: Vec<String>,
-    /// `case: reason` of each that was played twice because it failed at first.
+    /// `case: reason` for each time that one was played again because it had failed.
     pub(super) again: Vec<String>,
     /// How sure killtrace was: `N certain, N likely, N unknown`.
     pub(super) answers: Option<String>,

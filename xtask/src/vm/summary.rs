@@ -14,7 +14,7 @@ pub(super) struct Row {
     played: Vec<String>,
     passed: usize,
     failed: usize,
-    /// Played twice, because it failed at first.
+    /// How often one was played again, because it had failed.
     again: usize,
     skipped: usize,
     /// What its kernel has not got.

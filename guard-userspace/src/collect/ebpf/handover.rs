@@ -14,7 +14,7 @@ use guard_ebpf::{PROBES, Probe};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::kernel::Kernel;
-use super::load::{Loaded, OBJECT};
+use super::load::{AtWork, OBJECT};
 use crate::collect::Inherited;
 
 /// What the descriptors are called: this, a dash and the signature.
@@ -23,17 +23,16 @@ const LOST: &str = "lost";
 const TOLD: &str = "told";
 const LINK: &str = "link";
 
-/// Tells watches apart that cannot go on with each other's: by the programs, what they were told of the kernel, and
-/// the buffer's size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signature(String);
+/// Tells watches apart that cannot go on with each other's: by the programs, and what they were told of the kernel and the
+/// buffer.
+struct Signature(String);
 
 impl Signature {
-    pub(super) fn of(kernel: &Kernel, ring_bytes: u32) -> Self {
+    fn of(kernel: &Kernel) -> Self {
         let mut hasher = DefaultHasher::new();
         OBJECT.hash(&mut hasher);
         // All of it is shown, and nothing else.
-        format!("{:?} {:?} {ring_bytes}", kernel.settings, kernel.tracepoints).hash(&mut hasher);
+        format!("{:?} {:?}", kernel.settings, kernel.tracepoints).hash(&mut hasher);
         Self(format!("{:016x}", hasher.finish()))
     }
 
@@ -43,21 +42,14 @@ impl Signature {
 }
 
 /// How many events of each probe were told to be lost, where the next one finds it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) counts: [u64; PROBES],
-    /// In memory; without one the next one tells them once more.
+    /// In memory, once there may be a next one; without it that one tells them once more.
     file: Option<File>,
 }
 
 impl Told {
-    fn new() -> Self {
-        let file = memfd_create("killtrace-told", MFdFlags::MFD_CLOEXEC);
-        let told = Self { counts: [0; PROBES], file: file.ok().map(File::from) };
-        told.save();
-        told
-    }
-
     fn read(file: File) -> Option<Self> {
         let mut bytes = [0; PROBES * 8];
         file.read_exact_at(&mut bytes, 0).ok()?;
@@ -76,30 +68,37 @@ impl Told {
             log::warn!("cannot keep for the next killtrace what was lost: {error}");
         }
     }
+
+    /// Where it is found.
+    fn place(&mut self) -> Option<&File> {
+        if self.file.is_none() {
+            self.file = memfd_create("killtrace-told", MFdFlags::MFD_CLOEXEC).ok().map(File::from);
+            self.save();
+        }
+        self.file.as_ref()
+    }
 }
 
 /// A watch's objects in the kernel.
 pub(super) struct Objects {
-    pub(super) signature: Signature,
-    pub(super) ring: RingBuf<MapData>,
-    pub(super) lost: PerCpuArray<MapData, u64>,
-    lost_fd: OwnedFd,
+    pub(super) at_work: AtWork,
     pub(super) told: Told,
-    /// Each holds a program at its tracepoint.
-    links: Vec<OwnedFd>,
     /// They were another killtrace's.
     pub(super) inherited: bool,
 }
 
 impl Objects {
     /// What was just loaded.
-    pub(super) fn new(signature: Signature, loaded: Loaded) -> Self {
-        let Loaded { ring, lost, lost_fd, links } = loaded;
-        Self { signature, ring, lost, lost_fd, told: Told::new(), links, inherited: false }
+    pub(super) fn new(at_work: AtWork) -> Self {
+        Self { at_work, told: Told::default(), inherited: false }
     }
 
     /// Those of an earlier watch like this one. `None` when there are none, or not all.
-    pub(super) fn inherit(signature: &Signature, kernel: &Kernel, inherited: &Inherited) -> Option<Self> {
+    pub(super) fn inherit(kernel: &Kernel, inherited: &Inherited) -> Option<Self> {
+        if inherited.is_empty() {
+            return None;
+        }
+        let signature = Signature::of(kernel);
         let all = |what: &str| -> Option<Vec<OwnedFd>> {
             let name = signature.name(what);
             inherited.named(&name).map(|fd| fd.try_clone_to_owned().ok()).collect()
@@ -110,27 +109,21 @@ impl Objects {
         if links.len() != kernel.tracepoints.len() {
             return None;
         }
-        Some(Self {
-            signature: signature.clone(),
-            ring: RingBuf::try_from(map(ring)?).ok()?,
-            lost: PerCpuArray::try_from(map(lost_fd.try_clone().ok()?)?).ok()?,
-            lost_fd,
-            told: Told::read(File::from(told))?,
-            links,
-            inherited: true,
-        })
+        let ring = RingBuf::try_from(map(ring)?).ok()?;
+        let lost = PerCpuArray::try_from(map(lost_fd.try_clone().ok()?)?).ok()?;
+        let at_work = AtWork { ring, lost, lost_fd, links };
+        Some(Self { at_work, told: Told::read(File::from(told))?, inherited: true })
     }
 
     /// All that the next one needs.
-    pub(super) fn hand_over(&self) -> Vec<(String, BorrowedFd<'_>)> {
-        let Some(told) = &self.told.file else { return Vec::new() };
-        let name = |what| self.signature.name(what);
-        let mut all = vec![
-            (name(RING), self.ring.as_fd()),
-            (name(LOST), self.lost_fd.as_fd()),
-            (name(TOLD), told.as_fd()),
-        ];
-        all.extend(self.links.iter().map(|link| (name(LINK), link.as_fd())));
+    pub(super) fn hand_over(&mut self, kernel: &Kernel) -> Vec<(String, BorrowedFd<'_>)> {
+        let Some(told) = self.told.place() else { return Vec::new() };
+        let AtWork { ring, lost_fd, links, .. } = &self.at_work;
+        let signature = Signature::of(kernel);
+        let name = |what| signature.name(what);
+        let mut all =
+            vec![(name(RING), ring.as_fd()), (name(LOST), lost_fd.as_fd()), (name(TOLD), told.as_fd())];
+        all.extend(links.iter().map(|link| (name(LINK), link.as_fd())));
         all
     }
 
@@ -139,6 +132,6 @@ impl Objects {
     /// # Errors
     /// When the kernel does not show them.
     pub(super) fn lost(&self, probe: Probe) -> Result<u64, aya::maps::MapError> {
-        Ok(self.lost.get(&(probe as u32), 0)?.iter().sum())
+        Ok(self.at_work.lost.get(&(probe as u32), 0)?.iter().sum())
     }
 }

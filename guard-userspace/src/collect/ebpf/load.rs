@@ -30,7 +30,7 @@ const UNUSED_RING_BYTES: u32 = 1 << 12;
 pub(super) const NEEDED: Needed = Needed(&[BPF, PERFMON, TRACEFS]);
 
 /// Programs at work. They and their other maps live for as long as their links.
-pub(super) struct Loaded {
+pub(super) struct AtWork {
     pub(super) ring: RingBuf<MapData>,
     pub(super) lost: PerCpuArray<MapData, u64>,
     pub(super) lost_fd: OwnedFd,
@@ -48,7 +48,7 @@ struct SettingsBytes(Settings);
 // SAFETY: `#[repr(C)]` and nothing but `u32`.
 unsafe impl aya::Pod for SettingsBytes {}
 
-pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<(Loaded, Option<Log>), CollectError> {
+pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<(AtWork, Option<Log>), CollectError> {
     let settings = SettingsBytes(kernel.settings);
     let (log_level, log_bytes) = if options.verbose {
         (aya_log::Level::Trace as u8, LOG_RING_BYTES)
@@ -83,7 +83,7 @@ pub(super) fn load(kernel: &Kernel, options: &Options) -> Result<(Loaded, Option
     }
     let log = options.verbose.then(|| EbpfLogger::init(&mut programs)).transpose();
     let log = log.map_err(|error| CollectError::Load(error.into()))?;
-    Ok((Loaded { ring, lost, lost_fd, links }, log))
+    Ok((AtWork { ring, lost, lost_fd, links }, log))
 }
 
 /// A loader that has not parsed the kernel's BTF.
