@@ -26,9 +26,10 @@ pub struct Act {
 
 impl Act {
     const TARGETS: usize = 64;
-    /// The kernel walks a group in one go; a sender that loops over `kill` needs a system call for each.
-    const GAP_NS: u64 = 5_000_000;
-    /// A busy machine may stop in the middle of the walk.
+    /// The kernel walks a group in one go, with the list of tasks locked; a virtual machine may still stand still in the
+    /// middle of it. A sender that loops over `kill` without a pause does one thing, too.
+    const GAP_NS: u64 = 20_000_000;
+    /// However long the machine stops.
     const GAP_OF_ONE_CALL_NS: u64 = 200_000_000;
 
     /// One call sends to each process once (kernel/signal.c, `__kill_pgrp_info`; kernel/cgroup/cgroup.c,
@@ -59,7 +60,9 @@ impl Acts {
     const KEPT: usize = 128;
 
     pub fn note(&mut self, target: ProcId, run: &SignalRun) {
-        if let Some(act) = self.recent.back_mut()
+        // Others send meanwhile: whoever is hit first may be gone, and its child told so, before the last is hit.
+        let latest = self.recent.iter_mut().rev().find(|act| act.sender_tid == run.current_tid);
+        if let Some(act) = latest
             && act.takes(target, run)
         {
             act.last_ns = run.last.t_ns;

@@ -281,6 +281,21 @@ fn a_group_kill_is_one_act() {
 }
 
 #[test]
+fn a_group_kill_is_one_act_though_its_first_victim_dies_meanwhile() {
+    let mut scenario = vite();
+    scenario.spawn(100, 101, &["/usr/bin/esbuild"]).spawn(101, 102, &["/usr/bin/tsc"]);
+    let bash = scenario.current(40);
+    scenario.signal(bash, 101, Signo::KILL, code::SI_USER, true, SignalResult::Delivered, None);
+    scenario.dies(101, Signo::KILL);
+    let first = scenario.current(101);
+    scenario.signal(first, 102, Signo::TERM, code::SI_USER, true, SignalResult::Delivered, None);
+    scenario.signal(bash, 100, Signo::KILL, code::SI_USER, true, SignalResult::Delivered, None);
+    let death = scenario.dies(102, Signo::TERM).dies(100, Signo::KILL).death(100);
+    assert!(death.chain.iter().any(|step| step.text.contains("1 more process")), "{:#?}", death.chain);
+    assert!(death.aftermath.also_died.iter().any(|other| other.pid == 101), "{:#?}", death.aftermath);
+}
+
+#[test]
 fn two_kills_of_a_group_are_two_acts() {
     let mut scenario = vite();
     scenario.spawn(100, 101, &["/usr/bin/esbuild"]).spawn(100, 102, &["/usr/bin/tsc"]);
