@@ -121,23 +121,26 @@ impl Sources {
         .await
     }
 
-    /// Appends what all sources have, one source after the other.
+    /// Appends what all sources have. The backend is read last: what another one tells of, as taskstats does of a task's
+    /// end, the kernel has put into the backend's buffers before.
     pub(crate) fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
-        let mut index = 0;
+        let mut others = Vec::new();
+        let mut index = 1;
         while let Some(Armed { source, .. }) = self.list.get_mut(index) {
-            match source.drain(out) {
+            match source.drain(&mut others) {
                 Ok(()) => index += 1,
-                Err(error) if index == 0 => return Err(error),
                 Err(error) => {
                     let name = source.name();
                     note(&format!("warning: {name} gives no more events: {:#}", anyhow::Error::new(error)));
                     let fact = Fact::Lost { probe: name.to_owned(), count: 1 };
-                    out.push(Event { id: 0, t_ns: host::boottime_ns(), cpu: None, current: None, fact });
+                    others.push(Event { id: 0, t_ns: host::boottime_ns(), cpu: None, current: None, fact });
                     self.list.remove(index);
                 }
             }
         }
-        Ok(())
+        let read = self.list.first_mut().map_or(Ok(()), |backend| backend.source.drain(out));
+        out.append(&mut others);
+        read
     }
 }
 

@@ -24,6 +24,32 @@ struct Fake {
     drains: Arc<Mutex<u32>>,
 }
 
+/// A source that takes its time: while it is read, the kernel tells another one of what came before.
+struct Slow {
+    source: Box<dyn Source>,
+    meanwhile: Batches,
+    before: Vec<Event>,
+}
+
+impl Source for Slow {
+    fn name(&self) -> &'static str {
+        self.source.name()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.source.capabilities()
+    }
+    fn degraded(&self) -> &[String] {
+        self.source.degraded()
+    }
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.source.fd()
+    }
+    fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
+        self.meanwhile.lock().unwrap().push(Ok(std::mem::take(&mut self.before)));
+        self.source.drain(out)
+    }
+}
+
 /// The test's end of it.
 struct Feed {
     stream: UnixStream,
@@ -122,6 +148,21 @@ fn events_of_all_sources_are_put_in_order_and_numbered() {
         _ => 0,
     });
     assert_eq!(ports.collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6], "by time, equal times as they came");
+}
+
+#[test]
+fn no_source_is_ahead_of_the_backend() {
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    let (backend, backend_feed) = fake("perf", Capabilities::default());
+    let (source, mut feed) = fake("taskstats", Capabilities::default());
+    let slow = Slow { source, meanwhile: backend_feed.batches, before: vec![listen(10, 1), listen(20, 2)] };
+    let (mut agent, file) = agent(vec![backend, Box::new(slow)]);
+    feed.put(Ok(vec![listen(30, 3)]));
+    agent.turn().unwrap();
+    agent.turn().unwrap();
+    let (_, events) = recorded(file);
+    assert_eq!(events.iter().map(|event| event.t_ns).collect::<Vec<_>>(), [10, 20, 30]);
 }
 
 #[test]
