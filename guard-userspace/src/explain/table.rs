@@ -46,6 +46,8 @@ struct Gone {
     process: ProcId,
     at: Mark,
     exit: Exit,
+    /// taskstats has told of it: it was not the last.
+    told: bool,
 }
 
 /// What an event did to the table that the explainer must know.

@@ -191,7 +191,8 @@ impl Table {
             if self.gone.len() == Self::GONE {
                 self.gone.pop_front();
             }
-            self.gone.push_back(Gone { tid: current.tid, process: id, at, exit: *exit });
+            let told = self.get_mut(id).is_some_and(|process| process.told_ahead.take() == Some(current.tid));
+            self.gone.push_back(Gone { tid: current.tid, process: id, at, exit: *exit, told });
             return Change::Nothing;
         }
         self.end(id, at, current.tid, exit)
@@ -227,15 +228,27 @@ impl Table {
         // Read later than the exit event, which may have taken this thread out already.
         let alone = process.threads.iter().all(|&tid| tid == stats.tid);
         if !stats.group_dead.unwrap_or(alone) {
+            let id = process.id;
+            let of_it = |gone: &&mut Gone| gone.tid == stats.tid && gone.process == id && !gone.told;
+            match self.gone.iter_mut().rev().find(of_it) {
+                Some(gone) => gone.told = true,
+                None => self.told_ahead(id, stats.tid),
+            }
             return Change::Nothing;
         }
         process.apply_taskstats(stats);
         let (id, alive) = (process.id, process.ending.is_none_or(|ending| ending.assumed));
-        match self.gone(stats.tid).filter(|gone| alive && gone.process == id) {
+        match self.gone(stats.tid).filter(|gone| alive && gone.process == id && !gone.told) {
             Some(gone) if stats.group_dead == Some(true) && gone.exit.group_dead.is_none() => {
                 self.end(id, gone.at, gone.tid, &gone.exit)
             }
             _ => Change::Nothing,
+        }
+    }
+
+    fn told_ahead(&mut self, id: ProcId, tid: u32) {
+        if let Some(process) = self.get_mut(id) {
+            process.told_ahead = Some(tid);
         }
     }
 

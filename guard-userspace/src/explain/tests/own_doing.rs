@@ -105,20 +105,25 @@ fn thread_ends(scenario: &mut Scenario, tid: u32, status: i32, last: bool, stats
 
 #[test]
 fn taskstats_names_the_last_thread_where_counting_cannot() {
-    for stats_first in [false, true] {
+    let thread = ProcessFacts { tgid: 100, threads: vec![101], ..ProcessFacts::default() };
+    for (leader_first, thread_first) in [(false, false), (false, true), (true, false), (true, true)] {
         // The thread's `execve` ends the leader, takes its number, and fails.
         let mut scenario = program();
-        let thread = ProcessFacts { tgid: 100, threads: vec![101], ..ProcessFacts::default() };
         scenario.facts(thread.clone());
-        thread_ends(&mut scenario, 100, 0, false, stats_first);
-        own(&mut scenario, Signo::SEGV, code::SI_KERNEL, false, None);
-        thread_ends(&mut scenario, 100, Signo::SEGV.0, true, stats_first);
-        assert_eq!(scenario.death(100).exit.signal_number, Some(Signo::SEGV.0));
+        thread_ends(&mut scenario, 100, 0, false, leader_first);
+        scenario.wait(30);
+        own(&mut scenario, Signo::SEGV, code::SI_KERNEL, false, Some(Call::Execve));
+        thread_ends(&mut scenario, 100, Signo::SEGV.0, true, thread_first);
+        let death = scenario.death(100);
+        assert_cause(&death, Kind::ExecFailed, Confidence::Certain, None);
+        assert_eq!(death.exit.signal_number, Some(Signo::SEGV.0));
+    }
+    for stats_first in [false, true] {
         // /proc still has a thread that has ended already.
         let mut scenario = program();
         scenario.facts(thread.clone());
         thread_ends(&mut scenario, 101, 0, false, stats_first);
-        scenario.facts(thread);
+        scenario.facts(thread.clone());
         thread_ends(&mut scenario, 100, 0, true, stats_first);
         assert_cause(&scenario.death(100), Kind::Exited, Confidence::Certain, None);
     }
