@@ -4,6 +4,7 @@ mod agent;
 pub mod args;
 mod child;
 mod config;
+mod confine;
 pub mod demo;
 pub mod doctor;
 pub mod failure;

@@ -163,6 +163,15 @@ impl Output {
         })
     }
 
+    /// What it will write to by name: files of others, and directories that it makes files in.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Path> {
+        let target = match &self.target {
+            Some(Target::File(file)) => Some(file.place()),
+            _ => None,
+        };
+        target.into_iter().chain(self.summary.as_ref().map(StepSummary::path))
+    }
+
     /// Tells a death. Of what a command started, not those that were no more than done: a test run starts
     /// thousands, and the report has them all.
     pub(crate) fn death(&mut self, death: &Death) {

@@ -42,6 +42,11 @@ impl SafeFile {
         Ok(Self { path, directory: Some(directory), mode: Self::OWNER })
     }
 
+    /// What is written to by name: its directory, or itself where it is no file.
+    pub(crate) fn place(&self) -> &Path {
+        self.directory.as_deref().unwrap_or(&self.path)
+    }
+
     /// Lets everybody read it, whatever the umask.
     pub(crate) fn for_everybody(self) -> Self {
         Self { mode: Self::EVERYBODY, ..self }
@@ -103,7 +108,8 @@ fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
     })
 }
 
-fn directory_of(path: &Path) -> PathBuf {
+/// The directory that a file is in.
+pub(crate) fn directory_of(path: &Path) -> PathBuf {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new(".")).to_owned()
 }

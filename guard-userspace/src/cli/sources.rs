@@ -14,7 +14,7 @@ use super::output::note;
 use crate::collect::journal::{self, Journal};
 use crate::collect::kmsg::KmsgSource;
 use crate::collect::taskstats::TaskstatsSource;
-use crate::collect::{CollectError, Options, Source, host, open_best};
+use crate::collect::{CollectError, Options, Source, Upkeep, host, open_best};
 use crate::model::header::Capabilities;
 use crate::model::{Event, Fact};
 
@@ -101,6 +101,11 @@ impl Sources {
     /// What another killtrace needs to go on with this backend.
     pub(crate) fn hand_over(&mut self) -> Vec<(String, BorrowedFd<'_>)> {
         self.list.first_mut().map_or_else(Vec::new, |armed| armed.source.hand_over())
+    }
+
+    /// What they still ask of the kernel.
+    pub(crate) fn upkeep(&self) -> Vec<Upkeep> {
+        self.list.iter().map(|armed| armed.source.upkeep()).collect()
     }
 
     /// Waits until a source has events. Nothing wakes up meanwhile.

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output::note;
 use crate::model::Report;
@@ -24,6 +24,11 @@ impl StepSummary {
     pub(crate) fn from_env() -> Option<Self> {
         let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty())?;
         Some(Self { path: path.into(), own: None })
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Appends the report, in the place of what was appended before.
