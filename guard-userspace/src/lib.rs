@@ -8,6 +8,7 @@ pub mod collect;
 pub mod explain;
 pub mod export;
 pub mod model;
+mod place;
 pub mod recording;
 pub mod report;
 pub mod store;
