@@ -19,6 +19,7 @@ use super::select::Selection;
 use super::service::{self, ServiceManager};
 use super::signals::{Arrived, Blocked, Signals};
 use super::sources::Sources;
+use super::sys;
 use crate::collect::Options;
 use crate::model::signal::Signo;
 
@@ -185,9 +186,8 @@ fn outlive_oom() {
 /// Arguments that do not come with the exec event are read from /proc, of a program that may live for a millisecond:
 /// where others wait for a processor, this must not wait behind them. The command of `run` was forked before.
 fn go_first() {
-    const NICE: libc::c_int = -10;
-    // SAFETY: plain system call.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+    const NICE: i32 = -10;
+    if sys::set_nice(NICE).is_err() {
         log::info!(
             "no CAP_SYS_NICE: when the machine is busy, arguments of short-lived programs may be missed"
         );

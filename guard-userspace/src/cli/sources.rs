@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::args::Backend;
 use super::failure::Failure;
 use super::output::note;
+use super::sys::register;
 use crate::collect::journal::{self, Journal};
 use crate::collect::kmsg::KmsgSource;
 use crate::collect::taskstats::TaskstatsSource;
@@ -178,12 +178,6 @@ fn either(a: Capabilities, b: Capabilities) -> Capabilities {
         cgroup_attach: a.cgroup_attach || b.cgroup_attach,
         listen: a.listen || b.listen,
     }
-}
-
-/// Waits for a descriptor to become readable.
-pub(super) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd stays open, and the same, until it is dropped with its registration.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
 impl std::fmt::Debug for Armed {

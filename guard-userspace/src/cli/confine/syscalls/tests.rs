@@ -1,5 +1,7 @@
 //! Against the running kernel, each attempt in a process of its own.
 
+#![allow(unsafe_code, reason = "it forks, and tries system calls")]
+
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
