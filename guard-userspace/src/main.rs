@@ -1,5 +1,7 @@
 //! The `killtrace` program: parse, run, print the error, choose the exit code.
 
+#![forbid(unsafe_code)]
+
 use std::io::Write as _;
 use std::process::ExitCode;
 

@@ -1,4 +1,8 @@
-//! `cargo xtask fuzz`: runs the fuzz targets for a while, with every recording of the tests as a start.
+//! `cargo xtask fuzz`: runs the fuzz targets for a while, from the inputs that are kept in `fuzz/corpus` and from every
+//! recording of the tests.
+//!
+//! What is found on the way stays in `fuzz/target/corpus`, for the next run here. `cargo fuzz cmin TARGET` makes little of
+//! it, to be kept.
 //!
 //! cargo-fuzz does the work. Without a sanitizer it needs no nightly compiler: what is looked for is panics and broken
 //! promises, in a program that has hardly any `unsafe`.
@@ -22,10 +26,15 @@ struct Target {
     share: u64,
 }
 
-const TARGETS: [Target; 3] = [
-    Target { name: "explain", seed: recordings, share: 4 },
-    Target { name: "recording", seed: recordings, share: 1 },
-    Target { name: "decode", seed: records, share: 1 },
+const TARGETS: [Target; 8] = [
+    Target { name: "explain", seed: recordings, share: 6 },
+    Target { name: "recording", seed: recordings, share: 2 },
+    Target { name: "decode", seed: records, share: 2 },
+    Target { name: "procfs", seed: nothing, share: 1 },
+    Target { name: "kernel_log", seed: nothing, share: 1 },
+    Target { name: "journal", seed: nothing, share: 1 },
+    Target { name: "tracefs", seed: nothing, share: 1 },
+    Target { name: "config", seed: nothing, share: 1 },
 ];
 
 /// Runs the targets, or one of them, for so many seconds together.
@@ -42,19 +51,23 @@ pub(crate) fn fuzz(only: Option<&str>, seconds: u64, seed: u32) -> Result<()> {
     install_with_cargo("cargo-fuzz", "builds and runs fuzz targets")?;
     let shares: u64 = targets.iter().map(|target| target.share).sum();
     for target in targets {
-        let corpus = root().join("fuzz/corpus").join(target.name);
-        fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
-        let seeds = (target.seed)(&corpus)?;
+        let kept = root().join("fuzz/corpus").join(target.name);
+        let found = root().join("fuzz/target/corpus").join(target.name);
+        for corpus in [&kept, &found] {
+            fs::create_dir_all(corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
+        }
+        let seeds = (target.seed)(&found)? + fs::read_dir(&kept).map_or(0, Iterator::count);
         let time = (seconds * target.share / shares).max(1);
         println!("\n== {}: {time} s, starting from {seeds} inputs", target.name);
-        fuzz_one(target.name, &corpus, time, seed)?;
+        fuzz_one(target.name, [&found, &kept], time, seed)?;
     }
     Ok(())
 }
 
-fn fuzz_one(target: &str, corpus: &Path, seconds: u64, seed: u32) -> Result<()> {
+/// The fuzzer adds to the first corpus, and reads them all.
+fn fuzz_one(target: &str, corpora: [&Path; 2], seconds: u64, seed: u32) -> Result<()> {
     let mut command = cargo();
-    command.args(["fuzz", "run", target, "--sanitizer", "none"]).arg(corpus).arg("--");
+    command.args(["fuzz", "run", target, "--sanitizer", "none"]).args(corpora).arg("--");
     command.arg(format!("-max_total_time={seconds}")).arg(format!("-seed={seed}"));
     // Half a gigabyte is a thousand times what the longest of these inputs takes.
     command.args(["-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0"]);
@@ -95,6 +108,11 @@ fn recordings(corpus: &Path) -> Result<usize> {
         }
     }
     Ok(count)
+}
+
+/// What is kept is all.
+fn nothing(_corpus: &Path) -> Result<usize> {
+    Ok(0)
 }
 
 /// One record of each probe, all zero but for its kind; the fuzzer fills in the rest.

@@ -18,6 +18,7 @@ use super::service::ServiceManager;
 use super::session::{Ended, Job, answer_signal};
 use super::signals::Signals;
 use super::sources::{Abilities, Sources};
+use super::sys;
 use crate::collect::enrich::Enricher;
 use crate::collect::host;
 use crate::explain::Explainer;
@@ -145,7 +146,7 @@ impl Agent {
         self.absent = absent(&self.texts, &self.batch);
         self.turn()?;
         self.batch.shrink_to(BATCH_KEPT);
-        return_memory();
+        sys::return_memory();
         Ok(())
     }
 
@@ -376,15 +377,6 @@ impl Recording {
                 .to_string(),
         );
         Self::Failed
-    }
-}
-
-/// Gives the system back what arming took: parsing the kernel's BTF leaves megabytes that glibc would keep.
-fn return_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: no pointers are passed, and it is safe in any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command of `run`: forked at once, so that its pid is known, and held back until the probes are armed.
 
+#![allow(unsafe_code, reason = "it forks, and execs what it is told to")]
+
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

@@ -115,6 +115,17 @@ fn parsed_endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     endpoint(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
 }
 
+/// Reads a text as a configuration file, for the fuzz targets.
+#[cfg(fuzzing)]
+pub fn read_as_config(text: &str) {
+    match Config::parse(text) {
+        Ok(config) => {
+            let _ = (config.store(), config.limits(), config.include(), config.exports());
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};

@@ -4,6 +4,7 @@ mod agent;
 pub mod args;
 mod child;
 mod config;
+mod confine;
 pub mod demo;
 pub mod doctor;
 pub mod failure;
@@ -20,9 +21,13 @@ mod session;
 mod signals;
 mod sources;
 mod step_summary;
+mod sys;
 pub mod watch;
 mod when;
 pub mod why;
+
+#[cfg(fuzzing)]
+pub use config::read_as_config;
 
 use args::{Cli, Command};
 use failure::Failure;

@@ -163,6 +163,15 @@ impl Output {
         })
     }
 
+    /// What it will write to by name: files of others, and directories that it makes files in.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Path> {
+        let target = match &self.target {
+            Some(Target::File(file)) => Some(file.place()),
+            _ => None,
+        };
+        target.into_iter().chain(self.summary.as_ref().map(StepSummary::path))
+    }
+
     /// Tells a death. Of what a command started, not those that were no more than done: a test run starts
     /// thousands, and the report has them all.
     pub(crate) fn death(&mut self, death: &Death) {
@@ -357,6 +366,8 @@ impl Output {
 
     fn say(&mut self, text: &str) {
         let Some(stream) = self.live.filter(|_| !text.is_empty()) else { return };
+        let for_runner = on_github().then(|| report::escape::workflow_commands(text));
+        let text = for_runner.as_deref().unwrap_or(text);
         let Err(error) = stream.write(text.as_bytes()) else { return };
         match (stream, error.kind()) {
             (Stream::Stdout, io::ErrorKind::BrokenPipe) | (Stream::Stderr, _) => self.live = None,
@@ -380,8 +391,12 @@ impl Output {
 
 /// What a GitHub workflow shows where it is seen; nothing outside of one.
 pub(crate) fn annotations(format: &dyn Report, report: &model::Report) -> String {
-    let on_github = std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| !set.is_empty() && set != "false");
-    if on_github { format.annotations(report) } else { String::new() }
+    if on_github() { format.annotations(report) } else { String::new() }
+}
+
+/// A workflow of GitHub's reads along.
+fn on_github() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| !set.is_empty() && set != "false")
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use nix::sys::stat::SFlag;
 
 use super::failure::{Failure, exit};
+use crate::place::{self, Place};
 
 /// A place for a file that was found fit before anything depends on it.
 #[derive(Clone, Debug)]
@@ -27,19 +29,28 @@ impl SafeFile {
     /// Checks that the file can be made or replaced.
     pub(crate) fn check(path: &Path) -> Result<Self, Failure> {
         // A link stays, and what it leads to is replaced.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let kind = fs::metadata(&path).map(|metadata| metadata.file_type());
-        if kind.as_ref().is_ok_and(fs::FileType::is_dir) {
-            let help = format!("name a file in it: -o {}", path.join("report.json").display());
-            return Err(Failure::usage(format!("{} is a directory", path.display()), help));
+        let place = find(path)?;
+        let this = Self { path: path.to_owned(), directory: None, mode: Self::OWNER };
+        match place.kind() {
+            Some(SFlag::S_IFDIR) => {
+                let help = format!("name a file in it: -o {}", path.join("report.json").display());
+                Err(Failure::usage(format!("{} is a directory", path.display()), help))
+            }
+            None | Some(SFlag::S_IFREG) => {
+                let directory = fs::read_link(place.directory()).unwrap_or_else(|_| directory_of(path));
+                temporary(&place).map_err(|error| unusable_directory(&directory, path, error))?;
+                Ok(Self { directory: Some(directory), ..this })
+            }
+            Some(_) => {
+                place.open(&mut OpenOptions::new()).map_err(|error| unusable(path, error))?;
+                Ok(this)
+            }
         }
-        if kind.is_ok_and(|kind| !kind.is_file()) {
-            open_to_write(&path).map_err(|error| unusable(&path, error))?;
-            return Ok(Self { path, directory: None, mode: Self::OWNER });
-        }
-        let directory = directory_of(&path);
-        temporary(&directory).map_err(|error| unusable_directory(&directory, &path, error))?;
-        Ok(Self { path, directory: Some(directory), mode: Self::OWNER })
+    }
+
+    /// What is written to by name: its directory, or itself where it is no file.
+    pub(crate) fn place(&self) -> &Path {
+        self.directory.as_deref().unwrap_or(&self.path)
     }
 
     /// Lets everybody read it, whatever the umask.
@@ -54,47 +65,64 @@ impl SafeFile {
 
     /// Removes it, if it is there. A device or pipe stays.
     pub(crate) fn remove(&self) -> anyhow::Result<()> {
-        let gone = self.directory.is_none() || !self.path.exists();
-        if gone { Ok(()) } else { fs::remove_file(&self.path) }
-            .with_context(|| format!("cannot remove {}", self.path.display()))
+        if self.directory.is_none() {
+            return Ok(());
+        }
+        let removed = Place::find(&self.path).and_then(|place| match place.kind() {
+            Some(SFlag::S_IFREG) => fs::remove_file(place.path()),
+            _ => Ok(()),
+        });
+        removed.with_context(|| format!("cannot remove {}", self.path.display()))
     }
 
     fn replace(&self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let Some(directory) = &self.directory else {
-            let mut out = BufWriter::new(open_to_write(&self.path)?);
+        let place = Place::find(&self.path)?;
+        if self.directory.is_none() {
+            let mut out = BufWriter::new(place.open(&mut OpenOptions::new())?);
             fill(&mut out)?;
             return out.flush();
-        };
-        let mut file = temporary(directory)?;
+        }
+        let mut file = temporary(&place)?;
         let mut out = BufWriter::new(file.as_file_mut());
         fill(&mut out)?;
         out.flush()?;
         drop(out);
         file.as_file().set_permissions(Permissions::from_mode(self.mode))?;
         file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
+        file.persist(place.path()).map_err(|error| error.error)?;
         // The name is safe only once the directory is; some file systems cannot, and lose nothing by it.
-        let _ = File::open(directory).and_then(|directory| directory.sync_all());
+        let _ = File::open(place.directory()).and_then(|directory| directory.sync_all());
         Ok(())
     }
 }
 
 /// Opens a file that is written as it goes, for its owner only. What it held stays until it is cut.
 pub(crate) fn open_growing(path: &Path) -> Result<File, Failure> {
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => unusable_directory(&directory_of(path), path, error),
+    let place = find(path)?;
+    let opened = place.open(OpenOptions::new().create(true).truncate(false).mode(0o600)).and_then(|file| {
+        let found = file.metadata()?;
+        // Whoever owns it reads along, and one of several names may be that of another file.
+        if found.is_file() && (!place::is_trusted(found.uid()) || found.nlink() > 1) {
+            let name = path.file_name().unwrap_or_default();
+            return Err(place::foreign(name, "file", found.uid()));
+        }
+        Ok(file)
+    });
+    opened.map_err(|error| unusable(path, error))
+}
+
+fn find(path: &Path) -> Result<Place, Failure> {
+    Place::find(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            unusable_directory(&directory_of(path), path, error)
+        }
         _ => unusable(path, error),
     })
 }
 
-fn open_to_write(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).open(path)
-}
-
 /// An empty file, 0600, that vanishes unless it is given its name.
-fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let made = tempfile::Builder::new().prefix(".killtrace-").suffix(".tmp").tempfile_in(directory);
+fn temporary(place: &Place) -> io::Result<tempfile::NamedTempFile> {
+    let made = tempfile::Builder::new().prefix(".killtrace-").suffix(".tmp").tempfile_in(place.directory());
     // Its errors name the temporary file, which is nobody's business.
     made.map_err(|error| {
         let text = error.to_string();
@@ -103,7 +131,8 @@ fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
     })
 }
 
-fn directory_of(path: &Path) -> PathBuf {
+/// The directory that a file is in.
+pub(crate) fn directory_of(path: &Path) -> PathBuf {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new(".")).to_owned()
 }
@@ -135,7 +164,7 @@ fn unusable_directory(directory: &Path, path: &Path, error: io::Error) -> Failur
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{lchown, symlink};
 
     use super::*;
 
@@ -179,6 +208,54 @@ mod tests {
         SafeFile::check(&link).unwrap().write(|out| out.write_all(b"new")).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+    }
+
+    /// As anybody can prepare it in /tmp for a report of root's.
+    #[test]
+    fn what_others_have_put_there_is_neither_followed_nor_fed() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        const NOBODY: Option<u32> = Some(65534);
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).unwrap();
+        let (precious, planted) = (directory.path().join("precious"), directory.path().join("planted"));
+        fs::write(&precious, "old").unwrap();
+        let refused = |planted: &Path| {
+            let report = SafeFile::check(planted).unwrap_err();
+            let events = open_growing(planted).unwrap_err();
+            for failure in [report, events] {
+                assert_eq!(failure.code(), exit::USAGE);
+                assert!(failure.to_string().contains("belongs to somebody else (user 65534)"), "{failure}");
+            }
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "old");
+        };
+        symlink(&precious, &planted).unwrap();
+        // Planted while killtrace runs.
+        let file = SafeFile::check(&planted).unwrap();
+        lchown(&planted, NOBODY, NOBODY).unwrap();
+        assert!(file.write(|out| out.write_all(b"new")).is_err() && file.remove().is_err());
+        refused(&planted);
+        fs::remove_file(&planted).unwrap();
+        nix::unistd::mkfifo(&planted, nix::sys::stat::Mode::from_bits_truncate(0o622)).unwrap();
+        lchown(&planted, NOBODY, NOBODY).unwrap();
+        let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&planted).unwrap();
+        refused(&planted);
+        fs::remove_file(&planted).unwrap();
+        // A file of theirs is replaced by one of ours, and never written to.
+        fs::write(&planted, "").unwrap();
+        lchown(&planted, NOBODY, NOBODY).unwrap();
+        assert!(open_growing(&planted).is_err());
+        let mut theirs = File::open(&planted).unwrap();
+        SafeFile::check(&planted).unwrap().write(|out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::metadata(&planted).unwrap().uid(), 0);
+        assert_eq!(io::read_to_string(&mut theirs).unwrap(), "");
+        // A second name of another file.
+        fs::remove_file(&planted).unwrap();
+        fs::hard_link(&precious, &planted).unwrap();
+        assert!(open_growing(&planted).is_err());
+        SafeFile::check(&planted).unwrap().write(|out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "old");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the service manager that started killtrace is told (`sd_notify(3)`). Without one nobody is told, which is fine.
 
 use std::collections::BTreeSet;
-use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use sd_notify::{NotifyState, notify, notify_with_fds};
@@ -62,10 +62,7 @@ impl ServiceManager {
 
 /// What it has kept of a killtrace before this one.
 pub(super) fn kept() -> Inherited {
-    let Ok(descriptors) = sd_notify::listen_fds_with_names() else { return Inherited::default() };
-    // SAFETY: systemd passes them to this process alone, nobody else has asked for them, and this is called once.
-    let owned = |(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) });
-    Inherited::new(descriptors.map(owned).collect())
+    Inherited::new(super::sys::passed_descriptors())
 }
 
 /// Has it keep what the next killtrace needs to go on (sd_pid_notify_with_fds(3), FDSTORE), and nothing else of what it

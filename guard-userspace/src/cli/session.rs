@@ -1,6 +1,7 @@
 //! One watch from arming to report.
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -9,13 +10,16 @@ use nix::sys::signal::Signal;
 use super::agent::Agent;
 use super::args::Backend;
 use super::child::Child;
+use super::confine::{Plans, confine};
 use super::failure::{Failure, exit};
 use super::keeper::Store;
 use super::output::Output;
+use super::safe_file::directory_of;
 use super::select::Selection;
 use super::service::{self, ServiceManager};
 use super::signals::{Arrived, Blocked, Signals};
 use super::sources::Sources;
+use super::sys;
 use crate::collect::Options;
 use crate::model::signal::Signo;
 
@@ -94,6 +98,7 @@ impl Session {
         if !abilities.capabilities.exec_args {
             go_first();
         }
+        confine(&self.plans(&sources));
         let Self { selection, output, events, store, collect, .. } = self;
         drop(collect);
         let mut agent = Agent::new(sources, abilities, selection, output, events, store)?;
@@ -128,6 +133,22 @@ impl Session {
             }
             _ => 0,
         })
+    }
+
+    /// What is still to be done once everything is armed.
+    fn plans(&self, sources: &Sources) -> Plans {
+        let mut writes: Vec<PathBuf> = self.output.places().map(Path::to_owned).collect();
+        if let Some(store) = &self.store {
+            writes.push(store.directory.clone());
+            writes.extend(store.exports.metrics.as_deref().map(directory_of));
+        }
+        Plans {
+            upkeep: sources.upkeep(),
+            writes,
+            signals_command: matches!(self.job, Job::Run(_)),
+            asks_journal: self.store.is_none(),
+            sends: self.store.as_ref().is_some_and(|store| store.exports.otlp.is_some()),
+        }
     }
 }
 
@@ -165,9 +186,8 @@ fn outlive_oom() {
 /// Arguments that do not come with the exec event are read from /proc, of a program that may live for a millisecond:
 /// where others wait for a processor, this must not wait behind them. The command of `run` was forked before.
 fn go_first() {
-    const NICE: libc::c_int = -10;
-    // SAFETY: plain system call.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+    const NICE: i32 = -10;
+    if sys::set_nice(NICE).is_err() {
         log::info!(
             "no CAP_SYS_NICE: when the machine is busy, arguments of short-lived programs may be missed"
         );

@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 
-use super::sources::register;
+use super::sys::{is_ignored, register};
 use crate::model::signal::{Signo, code};
 
 /// A signal that arrived.
@@ -69,15 +69,6 @@ impl Signals {
                 Err(errno) => return Err(errno.into()),
             }
         }
-    }
-}
-
-fn is_ignored(signal: Signal) -> bool {
-    // SAFETY: all zero is a valid sigaction; with no new action the call only fills it in.
-    unsafe {
-        let mut current: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal as i32, std::ptr::null(), &raw mut current) == 0
-            && current.sa_sigaction == libc::SIG_IGN
     }
 }
 

@@ -5,16 +5,16 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::args::Backend;
 use super::failure::Failure;
 use super::output::note;
+use super::sys::register;
 use crate::collect::journal::{self, Journal};
 use crate::collect::kmsg::KmsgSource;
 use crate::collect::taskstats::TaskstatsSource;
-use crate::collect::{CollectError, Options, Source, host, open_best};
+use crate::collect::{CollectError, Options, Source, Upkeep, host, open_best};
 use crate::model::header::Capabilities;
 use crate::model::{Event, Fact};
 
@@ -103,6 +103,11 @@ impl Sources {
         self.list.first_mut().map_or_else(Vec::new, |armed| armed.source.hand_over())
     }
 
+    /// What they still ask of the kernel.
+    pub(crate) fn upkeep(&self) -> Vec<Upkeep> {
+        self.list.iter().map(|armed| armed.source.upkeep()).collect()
+    }
+
     /// Waits until a source has events. Nothing wakes up meanwhile.
     ///
     /// Readiness is edge-triggered and forgotten here, before the sources are drained: what arrives later
@@ -176,12 +181,6 @@ fn either(a: Capabilities, b: Capabilities) -> Capabilities {
         cgroup_attach: a.cgroup_attach || b.cgroup_attach,
         listen: a.listen || b.listen,
     }
-}
-
-/// Waits for a descriptor to become readable.
-pub(super) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd stays open, and the same, until it is dropped with its registration.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
 impl std::fmt::Debug for Armed {

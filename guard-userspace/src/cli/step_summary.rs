@@ -2,10 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output::note;
 use crate::model::Report;
+use crate::place::Place;
 use crate::report::{self, Options};
 
 /// The name of the file, for programs that a step runs. `sudo` passes it on only when told to.
@@ -24,6 +25,11 @@ impl StepSummary {
     pub(crate) fn from_env() -> Option<Self> {
         let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty())?;
         Some(Self { path: path.into(), own: None })
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Appends the report, in the place of what was appended before.
@@ -50,8 +56,12 @@ impl StepSummary {
         let (own, markdown) = (self.own, report::by_name("markdown"));
         let (Some(markdown), true) = (markdown, own.is_some() || report.is_some()) else { return Ok(()) };
         // The runner has made it: whatever else the name leads to is not a summary.
-        let mut file = OpenOptions::new().write(true).open(&self.path)?;
-        let end = file.metadata()?.len();
+        let mut file = Place::find(&self.path)?.open(&mut OpenOptions::new())?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        let end = found.len();
         // Others may have appended to it since.
         let begin = own.filter(|&(_, own_end)| own_end == end).map_or(end, |(begin, _)| begin);
         file.set_len(begin)?;

@@ -2,6 +2,8 @@
 //!
 //! Length and kind are checked before anything is believed; what makes no sense is refused, never guessed.
 
+#![allow(unsafe_code, reason = "it reads records from bytes")]
+
 use std::mem::{offset_of, size_of};
 
 use guard_ebpf::Probe;

@@ -16,7 +16,7 @@ use self::load::Log;
 use super::decode::{Decoder, split_args};
 use super::host;
 use super::syscalls::Arch;
-use super::{CollectError, Options, Source};
+use super::{CollectError, Options, Source, Upkeep};
 use crate::model::event::{Event, Fact};
 use crate::model::header::Capabilities;
 
@@ -189,6 +189,10 @@ impl Source for EbpfSource {
 
     fn is_continued(&self) -> bool {
         self.objects.inherited
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::ReadMaps
     }
 }
 

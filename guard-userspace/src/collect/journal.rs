@@ -243,6 +243,16 @@ fn field(fields: &Value, name: &str) -> Option<String> {
     }
 }
 
+/// Reads bytes as an answer of `journalctl`, for the fuzz targets: anybody can write to the journal.
+#[cfg(fuzzing)]
+pub fn read_as_answer(bytes: &[u8]) {
+    for line in String::from_utf8_lossy(bytes).lines() {
+        if let Some(entry) = entry(line, None, 1_763_823_000_000_000_000) {
+            let _ = (entry.is_result(), entry.is_remarkable(), entry.tells_of(4711, &["/a.service"]));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

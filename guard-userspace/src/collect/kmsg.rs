@@ -125,6 +125,17 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
+/// Reads bytes as records of the kernel log, one a line, and what those are read for: for the fuzz targets.
+#[cfg(fuzzing)]
+pub fn read_as_records(bytes: &[u8]) {
+    use crate::model::kernel_log;
+    for text in bytes.split(|&byte| byte == b'\n').filter_map(record) {
+        let found = kernel_log::oom_kill(&text).is_some() || kernel_log::killed(&text).is_some();
+        assert!(!found || bears_on_deaths(&text), "it would not have been handed on: {text}");
+        let _ = kernel_log::manual_oom(&text);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,6 +62,22 @@ pub trait Source {
     fn is_continued(&self) -> bool {
         false
     }
+
+    /// What it still asks of the kernel while it is at work, beyond reading from its descriptors.
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::None
+    }
+}
+
+/// What a source still does when everything is armed, of what takes privileges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    None,
+    /// Looks into maps of eBPF programs (`BPF_MAP_LOOKUP_ELEM`), which before Linux 5.19 takes CAP_BPF where
+    /// `kernel.unprivileged_bpf_disabled` is set.
+    ReadMaps,
+    /// Opens the perf events of processors that come online, and maps their buffers.
+    OpenEvents,
 }
 
 /// How a backend is set up.

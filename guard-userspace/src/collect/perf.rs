@@ -29,7 +29,7 @@ use self::sample::Record;
 use super::privileges::{Needed, PERFMON, TRACEFS};
 use super::procfs::Procfs;
 use super::tracepoints::Tracepoints;
-use super::{CollectError, Options, Source, host};
+use super::{CollectError, Options, Source, Upkeep, host};
 use crate::model::event::{Current, Event, Fact};
 use crate::model::header::Capabilities;
 
@@ -335,6 +335,10 @@ impl Source for PerfSource {
 
     fn refused(&self) -> u64 {
         self.refused
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::OpenEvents
     }
 }
 

@@ -4,6 +4,8 @@
 //! every architecture, and no code to speak of; the crates that wrap it look for tracefs in fixed places, decode
 //! tracepoints at fixed offsets or have no filters.
 
+#![allow(unsafe_code, reason = "system calls")]
+
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

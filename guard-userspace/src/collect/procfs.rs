@@ -280,6 +280,20 @@ fn tty_from_sysfs(tty_nr: u32) -> Option<String> {
     Some(target.file_name()?.to_string_lossy().into_owned())
 }
 
+/// Reads bytes as each of the files that are read, for the fuzz targets: a process chooses its name and arguments.
+#[cfg(fuzzing)]
+pub fn read_as_anything(bytes: &[u8]) {
+    if let Some(stat) = parse::stat(bytes) {
+        let _ = (stat.zombie(), stat.leaderless(), stat.stopped(), stat.exiting(), stat.kernel_thread());
+        let _ = (parse::tty(stat.tty_nr), parse::device(stat.tty_nr));
+    }
+    let _ = (parse::status(bytes), parse::cgroups(bytes), parse::node_heap_options(bytes));
+    let arguments = parse::cmdline(bytes);
+    assert!(arguments.len() <= bytes.len(), "more arguments than bytes");
+    ports::read_as_table(bytes);
+    memory::read_as_anything(&String::from_utf8_lossy(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ use systemd_journal_logger::JournalLog;
 use super::{Refused, Sink, killer_role, word};
 use crate::model::record::{DeathRecord, Gap};
 use crate::model::report::UnitScope;
+use crate::report::escape;
 use crate::report::why::gap_text;
 use crate::store::tail::Record;
 
@@ -64,7 +65,7 @@ impl Sink for Journal {
         for record in records {
             match record {
                 Record::Death(record) => {
-                    self.send(Level::Warn, &record.death.summary, &of_death(record))?;
+                    self.send(Level::Warn, &message(record), &of_death(record))?;
                 }
                 Record::Gap(gap) => self.send(Level::Info, &gap_message(gap), &of_gap(gap))?,
             }
@@ -90,6 +91,11 @@ impl Source for Fields {
             visitor.visit_pair(Key::from_str(name), Value::from(value.as_str()))
         })
     }
+}
+
+/// What people read: on terminals too, where journald forwards it. The fields have all as it is.
+pub(super) fn message(record: &DeathRecord) -> String {
+    escape::text(&record.death.summary).into_owned()
 }
 
 fn of_death(record: &DeathRecord) -> Fields {

@@ -224,4 +224,6 @@ fn killer_role(death: &crate::model::report::Death) -> String {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use super::{Refused, Sink, killer_role, word};
 use crate::model::header::{Host, Tool};
 use crate::model::record::{DeathRecord, Gap};
 use crate::model::time::Timestamp;
+use crate::report::escape;
 use crate::store::tail::Record;
 
 /// How long a collector may take to answer, in seconds.
@@ -80,7 +81,7 @@ impl Sink for Otlp {
         let request = minreq::post(&self.url)
             .with_header("Content-Type", "application/json")
             .with_header("User-Agent", concat!("killtrace/", env!("CARGO_PKG_VERSION")))
-            .with_body(request(records).to_string())
+            .with_body(request(records))
             .with_follow_redirects(false)
             .with_max_headers_size(64 << 10)
             .with_timeout(TIMEOUT_S);
@@ -121,7 +122,7 @@ fn rejects(partial: &Value) -> bool {
 }
 
 /// `ExportLogsServiceRequest`. A store holds records of one machine, but perhaps of several killtraces.
-fn request(records: &[Record]) -> Value {
+pub(super) fn request(records: &[Record]) -> String {
     let mut resources: Vec<(Value, Vec<Value>)> = Vec::new();
     for record in records {
         let (resource, log) = match record {
@@ -137,7 +138,7 @@ fn request(records: &[Record]) -> Value {
     let resource_logs = resources.into_iter().map(
         |(resource, logs)| json!({"resource": resource, "scopeLogs": [{"scope": scope, "logRecords": logs}]}),
     );
-    json!({"resourceLogs": resource_logs.collect::<Vec<_>>()})
+    escape::json(json!({"resourceLogs": resource_logs.collect::<Vec<_>>()}).to_string())
 }
 
 fn resource(tool: &Tool, host: &Host) -> Value {
@@ -196,7 +197,7 @@ fn death(record: &DeathRecord) -> Value {
         of.text("killtrace.root_cause.name", Some(&decider.name));
     }
     of.texts("killtrace.advice", (!death.advice.is_empty()).then_some(death.advice.as_slice()));
-    log_record(death.died_at, "killtrace.death", WARN, &death.summary, of)
+    log_record(death.died_at, "killtrace.death", WARN, &escape::text(&death.summary), of)
 }
 
 fn of_gap(gap: &Gap) -> Value {

@@ -7,6 +7,7 @@ use super::{Refused, Sink, killer_role, word};
 use crate::model::record::Why;
 use crate::model::report::Death;
 use crate::model::time::Timestamp;
+use crate::report::escape;
 use crate::store::tail::Record;
 
 /// Most combinations of labels. A machine whose units have made-up names must not flood the monitor.
@@ -132,5 +133,7 @@ impl<W: FnMut(&str) -> anyhow::Result<()> + Send + 'static> Sink for Prometheus<
 
 /// A label's value.
 fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    // Line breaks have a way of their own.
+    let lines: Vec<_> = value.split('\n').map(escape::text).collect();
+    lines.join("\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

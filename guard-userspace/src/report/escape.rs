@@ -52,6 +52,22 @@ fn push_spelled(out: &mut String, c: char, unicode: impl Fn(u32) -> String) {
     }
 }
 
+/// Text for the log of a GitHub workflow, without what its runner takes for orders: a line that begins with `::`, also
+/// behind spaces, and `##[` anywhere (actions/runner, src/Runner.Common/ActionCommand.cs).
+#[must_use]
+pub fn workflow_commands(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let rest = line.trim_start();
+        safe.push_str(line.get(..line.len() - rest.len()).unwrap_or_default());
+        if rest.starts_with("::") {
+            safe.push('\\');
+        }
+        safe.push_str(&rest.replace("##[", "##\\["));
+    }
+    safe
+}
+
 /// JSON text with everything hostile inside its strings as `\u` escapes: the same JSON.
 ///
 /// JSON itself demands that for C0 only. Outside of strings JSON is printable ASCII and line breaks.

@@ -161,7 +161,7 @@ fn unread(page: &mut Page, answer: &Answer) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::answer::Program;
     use crate::model::time::Timestamp;
@@ -169,7 +169,7 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000_000;
 
-    fn answer() -> Answer {
+    pub(crate) fn answer() -> Answer {
         let record = DeathRecord::of_report(sample::report()).next().unwrap();
         let died_at = record.death.died_at;
         let gap = Gap {

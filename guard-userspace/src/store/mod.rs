@@ -35,7 +35,7 @@ pub enum StoreError {
     Missing { path: PathBuf },
     #[error("another killtrace records into {}", path.display())]
     InUse { path: PathBuf },
-    #[error("anybody can write to {}", path.display())]
+    #[error("others can write to {}", path.display())]
     Open { path: PathBuf },
     #[error("cannot {what} {}", path.display())]
     Io {

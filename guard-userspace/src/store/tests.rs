@@ -290,6 +290,12 @@ fn a_store_that_anybody_can_write_to_is_refused() {
     let store = tempfile::tempdir().unwrap();
     fs::set_permissions(store.path(), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(Seen::take(store.path(), None), Err(StoreError::Open { .. })));
+    fs::set_permissions(store.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(Seen::take(store.path(), None).is_ok());
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(store.path(), Some(65534), None).unwrap();
+        assert!(matches!(Seen::take(store.path(), None), Err(StoreError::Open { .. })), "the owner can");
+    }
     let missing = segments(&store.path().join("missing")).unwrap_err();
     assert!(missing.help().unwrap().contains("killtrace record"));
 }

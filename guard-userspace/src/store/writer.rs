@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::entry::Entry;
 use super::{StoreError, index, segment};
+use crate::place::{self, Place};
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +51,11 @@ struct Open {
 pub(super) fn make_directory(directory: &Path) -> Result<(), StoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(StoreError::io("make the directory", directory))?;
-    let mode = fs::metadata(directory).map_err(StoreError::io("look at", directory))?.permissions().mode();
-    if mode & 0o002 != 0 {
+    let looking = || StoreError::io("look at", directory);
+    let found = Place::find(directory).map_err(looking())?;
+    let metadata = fs::metadata(found.path()).map_err(looking())?;
+    // Whoever can write there can make up deaths, and take away those that were.
+    if metadata.permissions().mode() & 0o002 != 0 || !place::is_trusted(metadata.uid()) {
         return Err(StoreError::Open { path: directory.to_owned() });
     }
     Ok(())

@@ -22,7 +22,7 @@ macro_rules! boot_with {
 }
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![taskstats(), kernel_log(), pressure(), memory_cgroup(), paranoia(), lockdown()]
+    vec![taskstats(), kernel_log(), pressure(), memory_cgroup(), paranoia(), lockdown(), seccomp()]
 }
 
 fn taskstats() -> Check {
@@ -135,6 +135,25 @@ fn lockdown_level(text: Option<&str>) -> Result<String, Lack> {
         Some("confidentiality") => Err(Lack::Absent("confidentiality".to_owned())),
         Some(level) => Ok(level.to_owned()),
     }
+}
+
+fn seccomp() -> Check {
+    let about = About {
+        name: "seccomp",
+        required: false,
+        lost: "no answer; but once armed, killtrace cannot give up the system calls that it does not need any more",
+        kernel_option: Some("CONFIG_SECCOMP_FILTER"),
+        fix: "a kernel with this option, as those of all distributions are",
+    };
+    // Only a kernel with filters has it (kernel/seccomp.c).
+    let path = "/proc/sys/kernel/seccomp/actions_avail";
+    about.tried(match fs::read_to_string(path) {
+        Ok(_) => Ok("system calls can be given up".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Lack::Absent("this kernel has no filters for system calls".to_owned()))
+        }
+        Err(error) => Err(Lack::io(path, &error)),
+    })
 }
 
 #[cfg(test)]

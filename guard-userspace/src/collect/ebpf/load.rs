@@ -1,5 +1,7 @@
 //! Loads the programs, attaches them, and says in plain words why the kernel refused.
 
+#![allow(unsafe_code, reason = "it hands settings to the programs as bytes")]
+
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 

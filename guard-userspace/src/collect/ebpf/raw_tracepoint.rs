@@ -1,5 +1,7 @@
 //! `bpf(BPF_RAW_TRACEPOINT_OPEN)`: hangs a program on a tracepoint, for as long as somebody holds what it returns.
 
+#![allow(unsafe_code, reason = "a system call")]
+
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;

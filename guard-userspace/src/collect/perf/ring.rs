@@ -3,6 +3,8 @@
 //! `struct perf_event_mmap_page`, then 2^n pages of records. The kernel moves `data_head`, the reader
 //! `data_tail`; in between the kernel writes nothing (kernel/events/ring_buffer.c).
 
+#![allow(unsafe_code, reason = "it reads what the kernel writes to shared memory")]
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -169,6 +169,14 @@ fn parent(path: &str) -> Option<&str> {
     }
 }
 
+#[cfg(fuzzing)]
+pub(super) fn read_as_anything(text: &str) {
+    let _ = (some_avg10(text), oom_kills(text), unescape(text), kb_field(text, "MemTotal:"));
+    let mounts = [mounts(text, Version::V1), mounts(text, Version::V2)];
+    let _ = mounts.iter().flatten().filter_map(|mount| mount.directory(text)).count();
+    assert!(ancestors(text).count() <= text.len() + 1, "a path has no end");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

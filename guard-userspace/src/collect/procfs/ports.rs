@@ -91,6 +91,12 @@ fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
+#[cfg(fuzzing)]
+pub(super) fn read_as_table(bytes: &[u8]) {
+    listening_sockets(bytes, &mut HashMap::new());
+    let _ = socket_inode(&String::from_utf8_lossy(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
