@@ -2,8 +2,8 @@
 //!
 //! Root writes a report into /tmp, or into a user's home. Whoever may make files there can make a symbolic link of that
 //! name, to /etc/passwd. `fs.protected_symlinks` forbids to follow it in some directories, on systems that set it; here a
-//! link is followed only if it belongs to root or to whoever runs killtrace, wherever it stands. Each step is made from
-//! a descriptor of the directory before, so nothing changes under way.
+//! link is followed only if it belongs to root or to whoever runs killtrace, also by sudo, wherever it stands. Each step
+//! is made from a descriptor of the directory before, so nothing changes under way.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -101,8 +101,9 @@ impl Place {
         let file = options.write(true).custom_flags(follow | libc::O_NONBLOCK).open(self.path())?;
         let found = file.metadata()?;
         let is_pipe = found.file_type().is_fifo() || found.file_type().is_socket();
-        if is_pipe && !is_trusted(found.uid()) {
-            return Err(foreign(self.name.as_deref().unwrap_or_default(), "pipe", found.uid()));
+        // One without a name was given to this process, and nobody has put it there.
+        if let Some(name) = self.name.as_deref().filter(|_| is_pipe && !is_trusted(found.uid())) {
+            return Err(foreign(name, "pipe", found.uid()));
         }
         let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
         fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
@@ -110,9 +111,15 @@ impl Place {
     }
 }
 
-/// Root can do all that a link of root's could be meant for.
+/// Root can do all that a link of root's could be meant for. Whoever runs killtrace by sudo has said where it writes.
 pub(crate) fn is_trusted(owner: u32) -> bool {
-    owner == 0 || owner == geteuid().as_raw()
+    let by_sudo = || std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    trusts(owner, geteuid().as_raw(), by_sudo)
+}
+
+fn trusts(owner: u32, user: u32, by_sudo: impl Fn() -> Option<u32>) -> bool {
+    // Only root runs in another's name.
+    owner == 0 || owner == user || (user == 0 && by_sudo() == Some(owner))
 }
 
 /// What is not touched because it belongs to somebody else.
@@ -217,6 +224,13 @@ mod tests {
     }
 
     #[test]
+    fn whoever_calls_sudo_is_trusted_by_root_alone() {
+        let sudo = || Some(1000);
+        assert!(trusts(0, 1001, || None) && trusts(1001, 1001, || None) && trusts(1000, 0, sudo));
+        assert!(!trusts(1000, 0, || None) && !trusts(1001, 0, sudo) && !trusts(1000, 1001, sudo));
+    }
+
+    #[test]
     fn nobody_is_waited_for_and_no_pipe_of_others_is_fed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pipe");
@@ -241,6 +255,11 @@ mod tests {
         let place = Place::find(Path::new(&format!("/dev/fd/{}", writer.as_raw_fd()))).unwrap();
         assert_eq!(place.kind(), Some(SFlag::S_IFIFO));
         place.open(&mut OpenOptions::new()).unwrap();
+        if geteuid().is_root() {
+            // `sudo killtrace ... -o /dev/stdout | less`: the pipe is the shell's.
+            nix::unistd::fchown(&writer, NOBODY.map(nix::unistd::Uid::from_raw), None).unwrap();
+            place.open(&mut OpenOptions::new()).unwrap();
+        }
         assert_eq!(Place::find(Path::new("/dev/null")).unwrap().kind(), Some(SFlag::S_IFCHR));
     }
 }
