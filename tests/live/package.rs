@@ -19,9 +19,9 @@ const UNIT: &str = "killtrace.service";
 /// Where the package is, inside.
 const PACKAGE: &str = "/tmp/killtrace.deb";
 
-/// The capabilities that the unit leaves it, by their numbers: DAC_READ_SEARCH, NET_ADMIN, SYS_CHROOT, SYS_PTRACE, SYSLOG,
-/// PERFMON, BPF.
-const CAPABILITIES: [u32; 7] = [2, 12, 18, 19, 34, 38, 39];
+/// The capabilities that the unit leaves it, by their numbers: DAC_READ_SEARCH, NET_ADMIN, SYS_CHROOT, SYS_PTRACE,
+/// SYS_ADMIN, SYSLOG, PERFMON, BPF.
+const CAPABILITIES: [u32; 8] = [2, 12, 18, 19, 21, 34, 38, 39];
 
 struct Machine(Systemd);
 
