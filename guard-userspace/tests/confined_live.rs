@@ -28,6 +28,7 @@ const SETPCAP: u64 = 1 << 8;
 const IPC_LOCK: u64 = 1 << 14;
 const SYS_PTRACE: u64 = 1 << 19;
 const PERFMON: u64 = 1 << 38;
+const SYS_ADMIN: u64 = 1 << 21;
 const BPF: u64 = 1 << 39;
 const READ_PROCESSES: u64 = SYS_PTRACE | DAC_READ_SEARCH;
 
@@ -135,7 +136,8 @@ fn an_armed_watch_keeps_little_and_tells_all() {
     if !needs::root() {
         return;
     }
-    for (backend, kept) in [("ebpf", BPF), ("perf", PERFMON | IPC_LOCK)] {
+    let open_events = if killtrace::collect::is_paranoid() { SYS_ADMIN } else { PERFMON };
+    for (backend, kept) in [("ebpf", BPF), ("perf", open_events | IPC_LOCK)] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let report = directory.path().join("report.json");
         let command = watch(&["--comm", "sleep", "--backend", backend], &report);

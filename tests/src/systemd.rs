@@ -1,5 +1,7 @@
-//! A real systemd, init of namespaces of its own, and a user's systemd below it.
+//! A real systemd, and a user's systemd below it: that of this machine, where it is a guest that systemd has booted,
+//! otherwise one that is init of namespaces of its own.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,15 +22,23 @@ pub enum Manager {
     User,
 }
 
-/// All of it is killed when this is dropped, or the test is.
+/// All of it is killed when this is dropped, or the test is. On a machine of its own, its units are.
 #[derive(Debug)]
 pub struct Systemd {
-    unshare: Child,
+    place: Place,
     /// Its pid outside.
     pub init: u32,
     /// Where its cgroups are. To whoever looks from outside they are those of a slice.
     cgroup: PathBuf,
     uid: u32,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Namespaces, which live as long as this.
+    Namespaces(Child),
+    /// This machine, and what was made on it.
+    Guest(RefCell<Vec<PathBuf>>),
 }
 
 impl Systemd {
@@ -53,8 +63,20 @@ impl Systemd {
         Self::boot_with("yes")
     }
 
+    /// This machine was made for a test, and systemd has booted it.
+    #[must_use]
+    pub fn is_of_a_guest() -> bool {
+        std::env::var_os("KILLTRACE_VM").is_some() && comm(1).as_deref() == Some("systemd")
+    }
+
     fn boot_with(own_root: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let uid = User::from_name(Self::USER).expect("users can be looked up").expect("it is everywhere");
+        let uid = uid.uid.as_raw();
+        if Self::is_of_a_guest() {
+            let place = Place::Guest(RefCell::default());
+            return Some(Self { place, init: 1, cgroup: PathBuf::from("/sys/fs/cgroup"), uid });
+        }
         if !Path::new("/lib/systemd/systemd").exists() {
             skip("systemd is not installed; `cargo xtask setup` installs it");
             return None;
@@ -69,13 +91,11 @@ impl Systemd {
             skip(&format!("cannot make cgroup {}: {error}", cgroup.display()));
             return None;
         }
-        let uid = User::from_name(Self::USER).expect("users can be looked up").expect("it is everywhere");
-        let uid = uid.uid.as_raw();
         let mut command = Command::new("sh");
         command.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec unshare \"$@\""]).arg(&cgroup);
         command.args(["--pid", "--mount", "--mount-proc", "--uts", "--ipc", "--net", "--cgroup"]);
         command.args(["--fork", "--kill-child", "--", "sh", "-c", BOOT]);
-        command.env("USER_ID", uid.to_string()).env("OWN_ROOT", own_root).stdin(Stdio::null());
+        command.env("OWN_ROOT", own_root).stdin(Stdio::null());
         die_with_this_thread(&mut command);
         let mut unshare = command.spawn().expect("cannot run sh");
         let init = eventually(20, "systemd to be up", || {
@@ -86,21 +106,27 @@ impl Systemd {
             let listens = Path::new(&format!("/proc/{init}/root/run/systemd/private")).exists();
             (comm(init)? == "systemd" && listens).then_some(init)
         });
-        Some(Self { unshare, init, cgroup, uid })
+        Some(Self { place: Place::Namespaces(unshare), init, cgroup, uid })
     }
 
     /// A command that will run inside, as whoever `manager` is for.
     #[must_use]
     pub fn command(&self, manager: Manager, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init.to_string(), "--pid", "--mount", "--uts", "--ipc", "--net"]);
-        command.args(["--cgroup", "--root", "--wd", "--"]);
+        let mut words: Vec<String> = Vec::new();
+        let mut add = |more: &[&str]| words.extend(more.iter().map(ToString::to_string));
+        if let Place::Namespaces(_) = self.place {
+            let init = self.init.to_string();
+            add(&["nsenter", "--target", &init, "--pid", "--mount", "--uts", "--ipc", "--net"]);
+            add(&["--cgroup", "--root", "--wd", "--"]);
+        }
         if manager == Manager::User {
             let uid = self.uid.to_string();
-            command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--"]);
-            command.args(["env", &format!("XDG_RUNTIME_DIR=/run/user/{uid}")]);
+            add(&["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--"]);
+            add(&["env", &format!("XDG_RUNTIME_DIR=/run/user/{uid}")]);
         }
-        command.arg(program).stdin(Stdio::null());
+        add(&[program]);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null());
         command
     }
 
@@ -151,7 +177,10 @@ impl Systemd {
     /// When it does not come up.
     #[must_use]
     pub fn log_in(&self) -> u32 {
-        let unit = format!("user@{}.service", self.uid);
+        let (uid, unit) = (self.uid, format!("user@{}.service", self.uid));
+        self.run_script("log-in.sh", &LOG_IN.replace("UID", &uid.to_string()));
+        let service = USERS_SERVICE.replace("UID", &uid.to_string());
+        self.unit(Manager::System, &unit, "", &service);
         self.systemctl(Manager::System, &["start", &unit]);
         let own = self.cgroup.join(format!("user.slice/user-{}.slice/{unit}/init.scope", self.uid));
         // Whoever is to close its sessions is its child.
@@ -169,7 +198,12 @@ impl Systemd {
             Manager::User => "/etc/systemd/user",
         };
         let text = format!("[Unit]\nDefaultDependencies=no\n{unit}\n[Service]\n{service}\n");
-        fs::write(self.outside(dir).join(name), text).expect("cannot write a unit");
+        let path = self.outside(dir).join(name);
+        fs::create_dir_all(self.outside(dir)).expect("cannot make a directory for units");
+        fs::write(&path, text).expect("cannot write a unit");
+        if let Place::Guest(made) = &self.place {
+            made.borrow_mut().push(path);
+        }
     }
 
     /// Makes a service, starts it, and tells its processes.
@@ -200,11 +234,58 @@ impl Systemd {
     }
 }
 
+impl Systemd {
+    /// Leaves a guest as it was.
+    fn clear_up(&self, made: &[PathBuf]) {
+        let names = made.iter().filter_map(|path| path.file_name()?.to_str());
+        // Those of a user are stopped with the user's systemd.
+        for name in names.rev() {
+            let _ = self.ask(Manager::System, &["stop", name]);
+        }
+        for path in made {
+            let _ = fs::remove_file(path);
+        }
+        let _ = self.ask(Manager::System, &["daemon-reload"]);
+        let _ = self.ask(Manager::System, &["reset-failed"]);
+    }
+}
+
+/// What a user's systemd begins and ends with.
+const LOG_IN: &str = "\
+set -e
+mkdir -p -m 755 /run/user
+mkdir -p -m 700 /run/user/UID
+chown UID /run/user/UID
+mkdir -p /etc/systemd/user
+cd /etc/systemd/user
+printf '[Unit]\\nDefaultDependencies=no\\n' >nothing.target
+cp /usr/lib/systemd/user/exit.target /usr/lib/systemd/user/shutdown.target /usr/lib/systemd/user/systemd-exit.service .
+";
+
+/// A user's systemd, with only the units that are made for it. `UID` is the user's number.
+const USERS_SERVICE: &str = "\
+User=UID
+Type=notify
+Slice=user-UID.slice
+Delegate=yes
+TimeoutStopSec=5
+KillMode=mixed
+Environment=HOME=/tmp XDG_RUNTIME_DIR=/run/user/UID
+Environment=SYSTEMD_UNIT_PATH=/etc/systemd/user SYSTEMD_GENERATOR_PATH=/nonexistent
+ExecStart=/lib/systemd/systemd --user --unit=nothing.target --log-target=journal";
+
 impl Drop for Systemd {
     fn drop(&mut self) {
+        let unshare = match &mut self.place {
+            Place::Namespaces(unshare) => unshare,
+            Place::Guest(made) => {
+                let made = made.take();
+                return self.clear_up(&made);
+            }
+        };
         // `--kill-child`: its death is the init's death, and that is everybody's.
-        let _ = self.unshare.kill();
-        let _ = self.unshare.wait();
+        let _ = unshare.kill();
+        let _ = unshare.wait();
         let removed = (0..250).any(|_| {
             remove(&self.cgroup);
             std::thread::sleep(std::time::Duration::from_millis(20));

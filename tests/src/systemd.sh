@@ -35,12 +35,8 @@ mount -o remount,bind,ro /proc/sys
 if [ -e /proc/sysrq-trigger ]; then mount --bind /dev/null /proc/sysrq-trigger; fi
 [ -n "$OWN_ROOT" ] || mount -o remount,bind,ro /
 
-mkdir -p /etc/systemd/system /etc/systemd/user /run/user
-mkdir -m 700 "/run/user/$USER_ID"
-chown "$USER_ID" "/run/user/$USER_ID"
-for manager in system user; do
-    printf '[Unit]\nDefaultDependencies=no\n' > "/etc/systemd/$manager/nothing.target"
-done
+mkdir -p /etc/systemd/system
+printf '[Unit]\nDefaultDependencies=no\n' > /etc/systemd/system/nothing.target
 # Its own journal, for whoever starts it. Of the machine's own log and its audit it is to have nothing.
 printf '[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=\n' > /etc/systemd/journald.conf
 cat > /etc/systemd/system/systemd-journald.socket <<UNIT
@@ -59,23 +55,6 @@ Requires=systemd-journald.socket
 [Service]
 Type=notify
 ExecStart=/lib/systemd/systemd-journald
-UNIT
-# What the user's ends with.
-cp /usr/lib/systemd/user/exit.target /usr/lib/systemd/user/shutdown.target /usr/lib/systemd/user/systemd-exit.service \
-    /etc/systemd/user
-cat > "/etc/systemd/system/user@$USER_ID.service" <<UNIT
-[Unit]
-DefaultDependencies=no
-[Service]
-User=$USER_ID
-Type=notify
-Slice=user-$USER_ID.slice
-Delegate=yes
-TimeoutStopSec=5
-KillMode=mixed
-Environment=HOME=/tmp XDG_RUNTIME_DIR=/run/user/$USER_ID
-Environment=SYSTEMD_UNIT_PATH=/etc/systemd/user SYSTEMD_GENERATOR_PATH=/nonexistent
-ExecStart=/lib/systemd/systemd --user --unit=nothing.target --log-target=journal
 UNIT
 # Its path says which unit files there are: none of this machine's own.
 exec env -i container=killtrace-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \

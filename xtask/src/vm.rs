@@ -28,7 +28,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use self::guest::{End, Ran, boot};
 use self::initramfs::Job;
-use self::plan::{Boot, Next, Part, Play, Queue};
+use self::plan::{Boot, Machine, Next, Part, Play, Queue};
 use self::programs::Programs;
 use self::results::Results;
 use self::summary::Row;
@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Instead of the zoo, what happens to people: a real Vite under npm, tmux and earlyoom
     #[arg(long)]
     stories: bool,
+    /// Instead of the zoo, machines that systemd boots: its services, systemd-oomd, killtrace's package
+    #[arg(long, conflicts_with = "stories")]
+    systemd: bool,
     /// Run this in the guests' shell, and show what it says
     #[arg(long, value_name = "COMMAND", conflicts_with = "case")]
     sh: Option<String>,
@@ -72,6 +75,7 @@ impl Options {
         let play = match self {
             Self { sh: Some(_), .. } => Play::Command,
             Self { stories: true, .. } => Play::Stories,
+            Self { systemd: true, .. } => Play::Systemd,
             _ => Play::Zoo,
         };
         let named =
@@ -80,6 +84,7 @@ impl Options {
         let mut boots = match play {
             _ if !runs.is_empty() => plan::named(runs, play),
             Play::Stories => plan::stories(),
+            Play::Systemd => plan::systemd(),
             _ if self.all => plan::all(self.within.is_none()),
             _ => plan::quick(),
         };
@@ -94,6 +99,15 @@ impl Options {
             boots.iter_mut().for_each(|boot| boot.part = Part::WHOLE);
         }
         Ok(boots)
+    }
+
+    /// What a guest is. A command finds the programs of what it stands in for.
+    fn machine(&self, play: Play) -> Machine {
+        match (self.stories, self.systemd) {
+            (true, _) => Machine::Dev,
+            (_, true) => Machine::Systemd,
+            _ => play.machine(),
+        }
     }
 }
 
@@ -111,9 +125,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup_vm(boots.iter().map(|boot| boot.run.kernel.arch))?;
     let mut programs = BTreeMap::new();
     for Boot { run, play, always, .. } in &boots {
-        let (arch, stories) = (run.kernel.arch, play.is_story() || options.stories);
-        if let Entry::Vacant(place) = programs.entry((arch.name(), stories)) {
-            place.insert(Programs::build(arch, stories)?);
+        let (arch, machine) = (run.kernel.arch, options.machine(*play));
+        if let Entry::Vacant(place) = programs.entry((arch.name(), machine)) {
+            place.insert(Programs::build(arch, machine)?);
         }
         // The others' kernels are fetched or built when it is certain that they are booted.
         if *always {
@@ -141,9 +155,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 }
                 Some(Next::Boot(place, boot)) => (place, boot),
             };
-            let programs = &programs[&(boot.run.kernel.arch.name(), boot.play.is_story() || options.stories)];
+            let machine = options.machine(boot.play);
+            let programs = &programs[&(boot.run.kernel.arch.name(), machine)];
             let command = options.sh.as_deref().unwrap_or_default();
-            let job = Job { boot, cases: &options.case, keep: options.keep.is_some(), command };
+            let job = Job { boot, machine, cases: &options.case, keep: options.keep.is_some(), command };
             let row = play(&image(boot.run.kernel)?, programs, &job, options.keep.as_deref())?;
             queue().learn(&boot, row.took);
             done.push((place, row));
@@ -165,11 +180,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn list() {
     let quick = plan::quick();
     for run in matrix::runs() {
-        let plays: Vec<&str> = quick
-            .iter()
-            .filter(|boot| boot.run == run)
-            .map(|boot| if boot.play.is_story() { "the mission's story" } else { "the zoo" })
-            .collect();
+        let plays: Vec<&str> =
+            quick.iter().filter(|boot| boot.run == run).map(|boot| boot.play.subject()).collect();
         match plays.is_empty() {
             true => println!("{}", run.name()),
             false => println!("{:36} in the quick half: {}", run.name(), plays.join(", ")),
@@ -185,7 +197,7 @@ fn play(image: &Path, programs: &Programs, job: &Job<'_>, keep: Option<&Path>) -
     println!("{name} boots {}", image.display());
     let mut results = Results::default();
     let is_test = job.boot.play != Play::Command;
-    let ran = boot(run, image, &initramfs, dir.path(), &mut |news| {
+    let ran = boot((run, job.machine), image, &initramfs, dir.path(), &mut |news| {
         for line in news.lines() {
             match results.line(line) {
                 Some((case, verdict)) => {

@@ -21,6 +21,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+pub use self::privileges::is_paranoid;
 use crate::model::Event;
 use crate::model::header::Capabilities;
 

@@ -9,6 +9,8 @@ use super::CollectError;
 pub(super) type Capability = (&'static str, u64);
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
+/// What kernels of Debian and Ubuntu ask of whoever calls `perf_event_open`, in the place of CAP_PERFMON.
+const FOR_THE_PARANOID: Capability = ("CAP_SYS_ADMIN", CAP_SYS_ADMIN);
 pub(super) const BPF: Capability = ("CAP_BPF", 1 << 39 | CAP_SYS_ADMIN);
 pub(super) const PERFMON: Capability = ("CAP_PERFMON", 1 << 38 | CAP_SYS_ADMIN);
 /// tracefs belongs to root; CAP_DAC_OVERRIDE opens it as well.
@@ -26,7 +28,10 @@ impl Needed {
             let io_error = reason.downcast_ref::<io::Error>();
             if io_error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
                 let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-                let missing = self.missing(&status);
+                let mut missing = self.missing(&status);
+                if missing.is_empty() && self.0.contains(&PERFMON) && is_paranoid() {
+                    missing = Needed(&[FOR_THE_PARANOID]).missing(&status);
+                }
                 return if missing.is_empty() { error } else { CollectError::Privileges { missing } };
             }
             source = reason.source();
@@ -45,6 +50,15 @@ impl Needed {
     }
 }
 
+/// `kernel.perf_event_paranoid` is above what Linux itself knows. Debian's kernels (3, by default) and Ubuntu's (4) have a
+/// patch by which `perf_event_open` (kernel/events/core.c, `perf_paranoid_any`) then asks for CAP_SYS_ADMIN.
+#[must_use]
+pub fn is_paranoid() -> bool {
+    const LINUX: i32 = 2;
+    let level = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    level.is_ok_and(|level| level.trim().parse::<i32>().is_ok_and(|level| level > LINUX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +73,12 @@ mod tests {
         assert_eq!(missing("0000000000200004"), [""; 0], "CAP_SYS_ADMIN includes both");
         assert_eq!(needed.missing("nonsense").len(), 3);
         assert_eq!(Needed(&[TRACEFS]).missing("nonsense").len(), 1);
+        let paranoid = |bits: &str| Needed(&[FOR_THE_PARANOID]).missing(&format!("CapEff:\t{bits}\n"));
+        assert_eq!(
+            paranoid("000000c000000004"),
+            ["CAP_SYS_ADMIN"],
+            "CAP_BPF and CAP_PERFMON do not include it"
+        );
     }
 
     #[test]

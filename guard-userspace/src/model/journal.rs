@@ -71,10 +71,12 @@ impl Entry {
     ///
     /// earlyoom: `sending SIGTERM to process 4021 uid 1000 "node": badness 800, VmRSS 310 MiB` (1.3 to 1.6), with
     /// `oom_score` and `cmdline` in later versions, `Killing process 4021 node` in those before. systemd-oomd: `Killed
-    /// /user.slice/... due to memory pressure for ...` and `... due to memory used (...)` (src/oom/oomd-manager.c).
+    /// /user.slice/... due to memory pressure for ...` and `... due to memory used (...)`, in versions that ask others
+    /// before they kill `Marked /user.slice/... for killing due to ...` (src/oom/oomd-manager.c).
     #[must_use]
     pub fn tells_of(&self, pid: u32, cgroups: &[&str]) -> bool {
-        let killed = self.text.strip_prefix("Killed /").and_then(|rest| rest.split(' ').next());
+        let killed = ["Killed /", "Marked /"].iter().find_map(|verb| self.text.strip_prefix(verb));
+        let killed = killed.and_then(|rest| rest.split(' ').next());
         let covers = |path: &str| {
             let rest = |cgroup: &&str| cgroup.strip_prefix('/')?.strip_prefix(path).map(str::to_owned);
             let below = |rest: String| rest.is_empty() || rest.starts_with('/');
@@ -130,7 +132,8 @@ mod tests {
             "Killed {scope} due to memory used (8114241536) / total (8324579328) and swap used (968478720) / total \
              (1073737728) being more than 90.00%"
         );
-        for text in [pressure, swap] {
+        let marked = pressure.replacen("Killed", "Marked", 1).replacen(" due", " for killing due", 1);
+        for text in [pressure, marked, swap] {
             assert!(says(&text).tells_of(7, &[scope]), "{text}");
             assert!(says(&text).tells_of(7, &[&format!("{scope}/inner")]), "{text}");
             assert!(

@@ -4,6 +4,7 @@ use killtrace::model::report::{Confidence, Death, Kind};
 use killtrace_tests::{Manager, Outcome, Systemd, Watch, comm, eventually, live, strike};
 use nix::libc::SIGKILL;
 
+use crate::trouble::hung;
 use crate::watched;
 
 const SYSTEM: Manager = Manager::System;
@@ -61,8 +62,7 @@ fn live_journal_says_that_a_stop_took_too_long() {
 fn live_journal_says_that_a_watchdog_ran_out() {
     let Some(_turn) = live() else { return };
     let Some((watch, systemd)) = heard("kt-hung") else { return };
-    let pids =
-        systemd.start(SYSTEM, "kt-hung.service", "WatchdogSec=500ms\nLimitCORE=0\nExecStart=/bin/sleep 1000");
+    let pids = systemd.start(SYSTEM, "kt-hung.service", &hung());
     let outcome = outcome(watch, pids[0]);
     let said = [
         "Watchdog timeout",

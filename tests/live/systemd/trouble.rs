@@ -1,19 +1,23 @@
 //! Nobody asks for it.
 
 use killtrace::model::report::{Job, Kind, PatternKind, UnitScope};
-use killtrace_tests::{Manager, eventually, live};
+use killtrace_tests::{Manager, eventually, live, patient};
 
 use crate::{killer, outcome, watched};
 
 const SYSTEM: Manager = Manager::System;
 
+/// A service that gives no sign of life. A core is none of anybody's business.
+pub(crate) fn hung() -> String {
+    let soon = patient(1).as_millis() / 2;
+    format!("WatchdogSec={soon}ms\nLimitCORE=0\nExecStart=/bin/sleep 1000")
+}
+
 #[test]
 fn live_systemd_watchdog_runs_out() {
     let Some(_turn) = live() else { return };
     let Some((watch, systemd)) = watched("kt-hung") else { return };
-    // A core is none of anybody's business.
-    let service = "WatchdogSec=500ms\nLimitCORE=0\nExecStart=/bin/sleep 1000";
-    let pids = systemd.start(SYSTEM, "kt-hung.service", service);
+    let pids = systemd.start(SYSTEM, "kt-hung.service", &hung());
     let outcome = outcome(watch, &pids);
     let death = outcome.death(pids[0]);
     let unit = ("kt-hung.service", UnitScope::System);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::matrix::{Ports, Run};
+use super::plan::Machine;
 use crate::dist::Arch;
 
 /// Longer than any case is silent, on an emulated processor that shares its host.
@@ -44,7 +45,7 @@ pub(super) struct Ran {
 /// # Errors
 /// When QEMU cannot be run.
 pub(super) fn boot(
-    run: &Run,
+    (run, machine): (&Run, Machine),
     image: &Path,
     initramfs: &[u8],
     dir: &Path,
@@ -53,7 +54,7 @@ pub(super) fn boot(
     let [initrd, console, results, files] =
         ["initramfs.cpio", "console", "results", "files.tar.gz"].map(|name| dir.join(name));
     fs::write(&initrd, initramfs).with_context(|| format!("cannot write {}", initrd.display()))?;
-    let mut qemu = qemu(run, &console, &results, &files);
+    let mut qemu = qemu(run, machine, &console, &results, &files);
     // It is unpacked into memory.
     qemu.args(["-m", if initramfs.len() > 200 << 20 { "2G" } else { "1G" }]);
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(&initrd);
@@ -83,15 +84,15 @@ pub(super) fn boot(
     Ok(Ran { end, results: results.text(), console: console.text(), files, took: start.elapsed() })
 }
 
-fn qemu(run: &Run, console: &Path, results: &Path, files: &Path) -> Command {
+fn qemu(run: &Run, machine: Machine, console: &Path, results: &Path, files: &Path) -> Command {
     let kernel = run.kernel;
-    let (program, machine, processor, tty) = match kernel.arch {
+    let (program, board, processor, tty) = match kernel.arch {
         Arch::X86_64 => ("qemu-system-x86_64", "pc", "max", "ttyS0"),
         // The processor of a Raspberry Pi 5.
         Arch::Aarch64 => ("qemu-system-aarch64", "virt", "cortex-a76", "ttyAMA0"),
     };
     let mut qemu = Command::new(program);
-    qemu.args(["-M", machine, "-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2"]);
+    qemu.args(["-M", board, "-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2"]);
     qemu.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"]);
     // Emulation has no speculation to guard against, and its other clocks are slow to read.
     let faster = match kernel.arch {
@@ -99,7 +100,10 @@ fn qemu(run: &Run, console: &Path, results: &Path, files: &Path) -> Command {
         Arch::Aarch64 => "mitigations=off",
     };
     // A panic reboots at once, which ends QEMU.
-    let parameters = format!("console={tty} panic=-1 quiet rdinit=/init {faster} {}", kernel.parameters);
+    // What systemd-oomd goes by, which some kernels count only for those who ask.
+    let pressure = if machine == Machine::Systemd { "psi=1" } else { "" };
+    let parameters =
+        format!("console={tty} panic=-1 quiet rdinit=/init {faster} {pressure} {}", kernel.parameters);
     qemu.arg("-append").arg(parameters.trim());
     let serial = |path: &Path| format!("file:{}", path.display());
     qemu.arg("-serial").arg(serial(console));

@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 
 use super::cpio::Archive;
 use super::matrix::Ports;
-use super::plan::{Boot, Play};
+use super::plan::{Boot, Machine, Play};
 use super::programs::Programs;
 use crate::shell::root;
 
-const INIT: &str = "tests/vm/init";
+/// Where the guests' own files are.
+const GUEST: &str = "tests/vm";
 
 /// Stories that are not the mission's, in the quick half.
 const BESIDE_THE_MISSION: [&str; 5] =
@@ -28,6 +29,7 @@ impl Play {
             Self::OnTime | Self::Zoo => "live_machine live_zoo",
             Self::Late => "live_zoo",
             Self::Mission | Self::Stories => "/tests/deps/live_vite /tests/deps/vm_stories",
+            Self::Systemd => "/tests/deps/vm_systemd /tests/deps/live_systemd /tests/deps/live_package",
             Self::Command => "",
         }
     }
@@ -42,7 +44,7 @@ impl Play {
         match self {
             Self::OnTime => "on-time",
             Self::Late => "late",
-            Self::Zoo | Self::Mission | Self::Stories | Self::Command => "",
+            Self::Zoo | Self::Mission | Self::Stories | Self::Systemd | Self::Command => "",
         }
     }
 }
@@ -51,6 +53,7 @@ impl Play {
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     pub(super) boot: Boot,
+    pub(super) machine: Machine,
     /// Only the cases with this in their name.
     pub(super) cases: &'a str,
     /// Bring each case's recording and truth out.
@@ -83,28 +86,42 @@ impl Ports {
     }
 }
 
+const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
+
 /// # Errors
 /// When a file that belongs in it cannot be read.
 pub(super) fn build(programs: &Programs, job: &Job<'_>) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    // First, because its /bin is a link.
-    if let Some(tree) = &programs.userland {
+    let tree = programs.userland.as_deref();
+    if let Some(tree) = tree {
         archive.tree(tree, "")?;
     }
-    for directory in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tests", "tests/deps", "tmp"] {
-        archive.directory(directory);
+    // The kernel would put a directory in the place of a link, as /bin may be one.
+    let is_there = |name: &str| tree.is_some_and(|tree| tree.join(name).symlink_metadata().is_ok());
+    for name in ["bin", "dev", "etc", "mnt", "proc", "root", "run", "sys", "tests", "tests/deps", "tmp"] {
+        if !is_there(name) {
+            archive.directory(name);
+        }
     }
     if programs.userland.is_none() {
         archive.link("bin/sh", "busybox");
     }
     // The kernel opens it for the first process, before that can mount anything.
     archive.character_device("dev/console", 5, 1);
-    archive.program("init", &read(&root().join(INIT))?);
+    let own = |name: &str| read(&root().join(GUEST).join(name));
+    archive.program("play", &own("play")?);
+    if job.machine == Machine::Systemd {
+        archive.program("init", &own("init-systemd")?);
+        archive.file("etc/systemd/system/play.service", &own("play.service")?);
+    } else {
+        archive.program("init", &own("init")?);
+        archive.file("etc/passwd", PASSWD);
+        archive.file("etc/group", GROUP);
+    }
     for (path, file) in programs.files() {
         archive.program(path, &read(file)?);
     }
-    archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
-    archive.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n");
     archive.file("guest.conf", configuration(job)?.as_bytes());
     Ok(archive.finish())
 }

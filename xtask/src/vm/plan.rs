@@ -18,13 +18,44 @@ pub(super) enum Play {
     Mission,
     /// What happens to people, with the programs that it happens to.
     Stories,
+    /// What services come to, and killtrace as one of them.
+    Systemd,
     /// A command for the guest's shell.
     Command,
 }
 
+/// What a guest is, beside its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Machine {
+    /// Busybox.
+    Bare,
+    /// A person's, with npm and Vite.
+    Dev,
+    /// One that systemd boots.
+    Systemd,
+}
+
 impl Play {
     pub(super) fn is_story(self) -> bool {
-        matches!(self, Self::Mission | Self::Stories)
+        matches!(self, Self::Mission | Self::Stories | Self::Systemd)
+    }
+
+    /// Where it is played. A command is given any of them.
+    pub(super) fn machine(self) -> Machine {
+        match self {
+            Self::OnTime | Self::Late | Self::Zoo | Self::Command => Machine::Bare,
+            Self::Mission | Self::Stories => Machine::Dev,
+            Self::Systemd => Machine::Systemd,
+        }
+    }
+
+    /// Its subject, for the list of what is played.
+    pub(super) fn subject(self) -> &'static str {
+        match self {
+            Self::OnTime | Self::Late | Self::Zoo | Self::Command => "the zoo",
+            Self::Mission | Self::Stories => "the mission's story",
+            Self::Systemd => "a machine with systemd",
+        }
     }
 
     /// Beside the kernel and backend, in the name of a guest.
@@ -34,6 +65,7 @@ impl Play {
             Self::Late => " late",
             Self::Mission => " mission",
             Self::Stories => " stories",
+            Self::Systemd => " systemd",
         }
     }
 }
@@ -90,6 +122,11 @@ const QUICK: [(&str, &str, Part); 3] = [
 const STORIES: [(&str, &str); 3] =
     [("pi5-stock", "perf"), ("debian-6.12-arm64-16k", "ebpf"), ("pi5-bpf", "ebpf")];
 
+/// Where systemd is the first process: a Raspberry Pi whose owner has switched the memory controller on, and both ways in
+/// which eBPF sees a machine.
+const SYSTEMD: [(&str, &str); 3] =
+    [("pi5-stock-memcg", "perf"), ("debian-6.12-arm64-16k", "ebpf"), ("pi5-bpf", "ebpf")];
+
 /// The first of these tells a part of the mission's story in the quick half, and two tell all of it right after that.
 const QUICK_STORIES: usize = 1;
 const MISSION: usize = 2;
@@ -97,6 +134,10 @@ const SOME: Part = Part { first: 1, of: 2 };
 
 fn find(kernel: &str, backend: &str) -> Option<Run> {
     matrix::runs().find(|run| run.kernel.name == kernel && run.backend.name == backend)
+}
+
+fn systemd_runs() -> impl Iterator<Item = Run> {
+    SYSTEMD.iter().filter_map(|(kernel, backend)| find(kernel, backend))
 }
 
 fn story_runs() -> impl Iterator<Item = Run> {
@@ -124,7 +165,9 @@ pub(super) fn all(certainly: bool) -> Vec<Boot> {
     let on_time = matrix::runs().map(|run| Boot::new(run, Play::OnTime));
     let late = matrix::runs().map(|run| Boot::new(run, Play::Late));
     let stories = story_runs().map(|run| Boot::new(run, Play::Stories));
-    let rest = mission.chain(on_time).chain(late).chain(stories).filter(|boot| !quick.contains(boot));
+    let systemd = systemd_runs().map(|run| Boot::new(run, Play::Systemd));
+    let rest =
+        mission.chain(systemd).chain(on_time).chain(late).chain(stories).filter(|boot| !quick.contains(boot));
     let rest = rest.map(|boot| Boot { always: certainly, ..boot });
     quick.iter().copied().chain(rest).collect()
 }
@@ -137,6 +180,11 @@ pub(super) fn named(runs: Vec<Run>, play: Play) -> Vec<Boot> {
 /// All stories, everywhere.
 pub(super) fn stories() -> Vec<Boot> {
     named(story_runs().collect(), Play::Stories)
+}
+
+/// All that is about systemd, everywhere.
+pub(super) fn systemd() -> Vec<Boot> {
+    named(systemd_runs().collect(), Play::Systemd)
 }
 
 /// Guests that wait, and how long such guests take.
@@ -180,7 +228,7 @@ impl Queue {
     fn estimate(&self, play: Play) -> Duration {
         let like = match play {
             Play::Late => Some(Play::OnTime),
-            Play::OnTime | Play::Zoo | Play::Mission | Play::Stories | Play::Command => None,
+            Play::OnTime | Play::Zoo | Play::Mission | Play::Stories | Play::Systemd | Play::Command => None,
         };
         let known = self.took.get(&play).or_else(|| self.took.get(&like?));
         // Machines are noisy.

@@ -1,135 +1,122 @@
-//! What makes a guest like a person's machine: Debian's Node, tmux, shells and earlyoom, with npm and a real Vite.
-//!
-//! One directory tree, which becomes part of the guest's first root directory.
+//! What a guest has beside busybox, killtrace and what is played: a directory tree, which becomes part of the guest's first
+//! root directory.
+
+mod debian;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::packages::{store, unpack};
+use self::debian::Debian;
+use super::packages::store;
+use super::plan::Machine;
 use crate::dist::Arch;
-use crate::setup::update_package_lists;
-use crate::shell::{is_installed, root, run};
+use crate::shell::{root, run};
 
-/// Debian's packages, beside those that they need.
-const PACKAGES: [&str; 13] = [
-    "bash",
-    "coreutils",
-    "dash",
-    "earlyoom",
-    "libc-bin",
-    "ncurses-base",
-    "nodejs",
-    "procps",
-    "psmisc",
-    "systemd",
-    "tmux",
-    "util-linux",
-    "zsh",
-];
+/// What makes a guest like a person's machine, with npm and a real Vite.
+const DEV: Debian = Debian {
+    release: None,
+    packages: &[
+        "bash",
+        "coreutils",
+        "dash",
+        "earlyoom",
+        "libc-bin",
+        "ncurses-base",
+        "nodejs",
+        "procps",
+        "psmisc",
+        "systemd",
+        "tmux",
+        "util-linux",
+        "zsh",
+    ],
+    unused: &["debconf_", "dpkg_", "libdb5", "libgdbm", "libperl", "perl", "tar_", "usrmerge_"],
+};
+
+/// What boots by itself, and has packages installed. The release is the first whose systemd has the kernel kill whole
+/// cgroups (257).
+const SYSTEMD: Debian = Debian {
+    release: Some("trixie"),
+    packages: &[
+        "base-files",
+        "base-passwd",
+        "bash",
+        "bash-completion",
+        "coreutils",
+        "dash",
+        "dbus",
+        "dpkg",
+        "findutils",
+        "grep",
+        "gzip",
+        "init-system-helpers",
+        "libc-bin",
+        "mount",
+        "perl-base",
+        "procps",
+        "sed",
+        "systemd",
+        "systemd-oomd",
+        "systemd-sysv",
+        "tar",
+        "util-linux",
+    ],
+    unused: &["debconf_", "openssl-provider", "usrmerge_"],
+};
 
 /// npm's own package, which brings all that it needs; the last one for Debian's Node.
 const NPM: &str = "npm@10.9.4";
 
-/// Packages that are needed to install others, not to run them.
-const UNUSED_PACKAGES: [&str; 8] =
-    ["debconf_", "dpkg_", "libdb5", "libgdbm", "libperl", "perl", "tar_", "usrmerge_"];
-
-/// Parts of packages that nothing here reads.
-const UNUSED_FILES: [&str; 9] = [
-    "*/@types/*",
-    "*/gconv/*",
-    "*/perl5/*",
-    "*/share/doc/*",
-    "*/share/info/*",
-    "*/share/locale/*",
-    "*/share/man/*",
-    "*/share/zoneinfo/*",
-    "*/zsh/functions/Completion/*",
-];
-
-/// The tree, made when there is none or the last one was made of something else.
+/// The tree of a guest that is more than its first programs, made when there is none or the last one was made of something
+/// else.
 ///
 /// # Errors
 /// When a package cannot be had.
-pub(super) fn tree(arch: Arch) -> Result<PathBuf> {
-    let tree = store().join(format!("userland-{}", arch.name()));
-    let recipe = recipe()?;
+pub(super) fn tree(arch: Arch, machine: Machine) -> Result<Option<PathBuf>> {
+    let (name, debian) = match machine {
+        Machine::Bare => return Ok(None),
+        Machine::Dev => ("userland", &DEV),
+        Machine::Systemd => ("systemd", &SYSTEMD),
+    };
+    let tree = store().join(format!("{name}-{}", arch.name()));
+    let recipe = recipe(debian, machine)?;
     // Beside the tree, and written when that is whole.
     let made_of = tree.with_extension("recipe");
     if tree.is_dir() && fs::read_to_string(&made_of).is_ok_and(|made_of| made_of == recipe) {
-        return Ok(tree);
+        return Ok(Some(tree));
     }
-    println!("Unpacking Debian's {} for {}, npm and Vite", PACKAGES.join(", "), arch.name());
+    println!("Unpacking Debian's {} for {}", debian.packages.join(", "), arch.name());
     let _ = fs::remove_file(&made_of);
     if tree.exists() {
         fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
     }
     fs::create_dir_all(&tree).with_context(|| format!("cannot make {}", tree.display()))?;
-    unpack_packages(arch, &tree)?;
-    install_npm(&tree)?;
-    install_vite(arch, &tree)?;
+    debian.unpack(arch, &tree)?;
+    if machine == Machine::Dev {
+        println!("Installing npm and Vite");
+        install_npm(&tree)?;
+        install_vite(arch, &tree)?;
+    }
     fs::write(&made_of, recipe).with_context(|| format!("cannot write {}", made_of.display()))?;
-    Ok(tree)
+    Ok(Some(tree))
 }
 
 /// All that decides what is in the tree, but for Debian's updates.
-fn recipe() -> Result<String> {
+fn recipe(debian: &Debian, machine: Machine) -> Result<String> {
+    let debian = debian.recipe();
+    if machine != Machine::Dev {
+        return Ok(debian);
+    }
     let lock = app().join("package-lock.json");
     let lock = fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    Ok(format!("{PACKAGES:?}\n{UNUSED_PACKAGES:?}\n{UNUSED_FILES:?}\n{NPM}\n{lock}"))
+    Ok(format!("{debian}\n{NPM}\n{lock}"))
 }
 
 fn app() -> PathBuf {
     root().join("tests/vite-app")
-}
-
-fn unpack_packages(arch: Arch, tree: &Path) -> Result<()> {
-    if !is_installed("apt-get") {
-        bail!("Debian's packages are fetched with apt-get, which is not there");
-    }
-    let dir = tempfile::Builder::new().prefix("packages").tempdir_in(store())?;
-    let download = || download(arch, dir.path());
-    // A new machine knows of no packages, and an old one of packages that are gone.
-    download().or_else(|_| update_package_lists().and_then(|()| download()))?;
-    for file in fs::read_dir(dir.path().join("archives"))? {
-        let file = file?;
-        let name = file.file_name();
-        let is_unused = UNUSED_PACKAGES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
-        if file.path().extension().is_some_and(|end| end == "deb") && !is_unused {
-            unpack_useful(&file.path(), tree)?;
-        }
-    }
-    Ok(())
-}
-
-/// Fetches the packages and all that they need, as for a machine where nothing is installed.
-fn download(arch: Arch, dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir.join("archives/partial"))?;
-    fs::write(dir.join("status"), "")?;
-    let mut apt = Command::new("apt-get");
-    for (name, value) in [
-        ("APT::Architecture", arch.debian().into()),
-        ("APT::Architectures", arch.debian().into()),
-        ("APT::Sandbox::User", "root".into()),
-        ("Debug::NoLocking", "true".into()),
-        ("Dir::Cache::archives", dir.join("archives")),
-        ("Dir::State::status", dir.join("status")),
-    ] as [(&str, PathBuf); 6]
-    {
-        apt.arg(format!("--option={name}={}", value.display()));
-    }
-    apt.args(["--quiet=2", "--yes", "--download-only", "--no-install-recommends", "install"]);
-    run(apt.args(PACKAGES).stdin(Stdio::null()).stdout(Stdio::null()))
-}
-
-fn unpack_useful(package_file: &Path, tree: &Path) -> Result<()> {
-    let mut tar = Command::new("tar");
-    tar.args(["--extract", "--no-same-owner", "--wildcards"]);
-    tar.args(UNUSED_FILES.map(|pattern| format!("--exclude={pattern}")));
-    unpack(package_file, tar.arg("--directory").arg(tree))
 }
 
 fn install_npm(tree: &Path) -> Result<()> {

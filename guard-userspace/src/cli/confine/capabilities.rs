@@ -9,7 +9,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::unistd::geteuid;
 
 use super::Plans;
-use crate::collect::Upkeep;
+use crate::collect::{Upkeep, is_paranoid};
 
 /// What reading /proc takes: programs, directories and sockets of other users' processes, and where /proc is mounted with
 /// `hidepid`, that they are there at all (fs/proc/base.c, `proc_pid_readlink` and `has_pid_permissions`).
@@ -26,7 +26,9 @@ pub(super) fn needed(plans: &Plans) -> CapsHashSet {
         };
         // The narrow one is of Linux 5.8; whoever was given only the broad one goes on with that.
         let held = caps::has_cap(None, CapSet::Permitted, narrow).unwrap_or(false);
-        needed.insert(if held { narrow } else { Capability::CAP_SYS_ADMIN });
+        // Nor does the narrow one open events on some kernels, for a CPU that comes back.
+        let is_enough = held && (*upkeep != Upkeep::OpenEvents || !is_paranoid());
+        needed.insert(if is_enough { narrow } else { Capability::CAP_SYS_ADMIN });
         needed.extend(more);
     }
     if !plans.writes.iter().all(|place| may_write(place)) {

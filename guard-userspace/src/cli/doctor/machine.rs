@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use super::{About, Check, Lack};
-use crate::collect::kmsg;
 use crate::collect::taskstats::TaskstatsSource;
+use crate::collect::{is_paranoid, kmsg};
 
 /// How to give the kernel a parameter.
 macro_rules! boot_with {
@@ -106,11 +106,13 @@ fn paranoia() -> Check {
         required: false,
         lost: "",
         kernel_option: None,
-        fix: "nothing to do: it does not bind whoever has CAP_PERFMON",
+        fix: "nothing to do for root; whoever else is to watch needs CAP_SYS_ADMIN as well, or a level of 2",
     };
     let path = "/proc/sys/kernel/perf_event_paranoid";
+    // Above 2, kernels of Debian and Ubuntu take CAP_PERFMON for nothing.
+    let spared = if is_paranoid() { "root or CAP_SYS_ADMIN" } else { "root or CAP_PERFMON" };
     about.tried(match fs::read_to_string(path) {
-        Ok(level) => Ok(format!("{}; it does not bind root or CAP_PERFMON", level.trim())),
+        Ok(level) => Ok(format!("{}; it does not bind {spared}", level.trim())),
         Err(error) => Err(Lack::io(path, &error)),
     })
 }
