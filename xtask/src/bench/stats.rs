@@ -17,13 +17,9 @@ impl Spread {
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
-        let at = |quarters: usize| {
-            // Between two figures, the one in the direction of the median.
-            let place = last * quarters;
-            let place = if quarters < 2 { place.div_ceil(4) } else { place / 4 };
-            sorted.get(place).copied()
-        };
-        Some(Self { median: median(&sorted)?, low: at(1)?, high: at(3)? })
+        // Of a few figures, all.
+        let (low, high) = (last / 4, (last * 3).div_ceil(4));
+        Some(Self { median: median(&sorted)?, low: *sorted.get(low)?, high: *sorted.get(high)? })
     }
 }
 
@@ -49,7 +45,7 @@ mod tests {
     fn the_median_is_the_middle_one_and_outliers_do_not_move_it() {
         let spread = Spread::of(&[1.0, 900.0, 3.0, 2.0, 0.0]).unwrap();
         assert_eq!(spread, Spread { median: 2.0, low: 1.0, high: 3.0 });
-        assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
+        assert_eq!(Spread::of(&[1.0, 2.0]).unwrap(), Spread { median: 1.5, low: 1.0, high: 2.0 });
         assert_eq!(Spread::of(&[]), None);
     }
 
