@@ -28,9 +28,12 @@ const NOTHING: [&str; 2] = ["--comm", "no-such-program"];
 const MIB: f64 = 1_048_576.0;
 const SEEDED: usize = 100_000;
 
+/// Measures some figures.
+type Part = fn(&Programs) -> Result<Vec<Row>>;
+
 /// Measures and prints every figure, part by part; returns what misses its bar or cannot be measured.
 pub(super) fn figures(programs: &Programs) -> Vec<String> {
-    let parts: [(&str, fn(&Programs) -> Result<Vec<Row>>); 7] = [
+    let parts: [(&str, Part); 7] = [
         ("the start", start),
         ("the verdict", verdict),
         ("idleness", idle),

@@ -70,7 +70,7 @@ fn count(report: &Value, name: &str) -> Result<f64> {
 pub(super) fn deaths(programs: &Programs) -> Result<Vec<Row>> {
     let mut session = Session::start(programs, &programs.backend, &["--comm", "load"])?;
     session.count_deaths("load")?;
-    let before = session.cpu_ns()?;
+    let (before, begun) = (session.cpu_ns()?, Instant::now());
     let (rate, seconds) = (DEATHS_PER_SECOND.to_string(), DEATHS_SECONDS.to_string());
     let killed = said_number(&mut programs.load(&["deaths", &rate, &seconds]))?;
     let ended = Instant::now();
@@ -78,7 +78,7 @@ pub(super) fn deaths(programs: &Programs) -> Result<Vec<Row>> {
         sleep(Duration::from_millis(2));
     }
     let (late, told) = (ended.elapsed(), as_f64(session.deaths()));
-    let busy = session.cpu_ns()? - before;
+    let busy = as_f64(session.cpu_ns()? - before) / begun.elapsed().as_secs_f64();
     let peak = as_f64(session.peak_rss_kib()?) / 1024.0;
     let report = session.stop()?;
     let seconds = f64::from(DEATHS_SECONDS);
@@ -89,7 +89,7 @@ pub(super) fn deaths(programs: &Programs) -> Result<Vec<Row>> {
         Row::at_most("the last one told after", late.as_secs_f64(), CAUGHT_UP.as_secs_f64(), "s"),
         Row::at_most("events lost then", count(&report, "lost_events")?, 0.0, "events"),
         Row::at_most("resident memory then, peak", peak, 24.0, "MiB"),
-        Row::shown("processor time of killtrace then", as_f64(busy) / seconds / 1e7, "% of one"),
+        Row::shown("processor time of killtrace until then", busy / 1e7, "% of one"),
     ])
 }
 
