@@ -1,119 +1,187 @@
-//! `cargo xtask bench`: what killtrace costs on this machine, against the bars of the project.
+//! `cargo xtask bench`: what killtrace costs on this machine, beside other tracers and against the bars of the project.
 
-mod measure;
+mod agent;
+mod compare;
+mod scale;
 mod session;
+mod sleepers;
+mod stats;
+mod table;
+mod tracers;
+mod work;
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use clap::ValueEnum;
 
-use crate::shell::{as_root, cargo, is_root, output, run as run_to_end};
+use self::tracers::Tracer;
+use self::work::Work;
+use crate::dist::{self, Arch};
+use crate::shell::{as_root, is_root, output, run as run_to_end};
 
-/// One row of the table.
-struct Row {
-    what: &'static str,
-    value: String,
-    bar: String,
-    met: bool,
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Small loads under each tracer
+    Tracers,
+    /// Real builds under each tracer
+    Builds,
+    /// killtrace itself: start, verdict, memory, floods, replay
+    Agent,
+    /// Cost per event against the number of processes and of events
+    Scale,
 }
 
-impl Row {
-    /// A figure that must not exceed its bar.
-    fn at_most(what: &'static str, value: f64, bar: f64, unit: &str) -> Self {
-        Self { what, value: format!("{value:.1} {unit}"), bar: format!("<= {bar} {unit}"), met: value <= bar }
-    }
-
-    /// A figure that must reach its bar.
-    fn at_least(what: &'static str, value: f64, bar: f64, unit: &str) -> Self {
-        Self {
-            what,
-            value: format!("{value:.0} {unit}"),
-            bar: format!(">= {bar:.0} {unit}"),
-            met: value >= bar,
-        }
-    }
-
-    /// A figure for information.
-    fn shown(what: &'static str, value: f64, unit: &str) -> Self {
-        Self { what, value: format!("{value:.1} {unit}"), bar: String::new(), met: true }
-    }
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// What to measure; everything when nothing is said
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Only loads whose name contains this (repeatable)
+    #[arg(long)]
+    load: Vec<String>,
+    /// Only these tracers (repeatable)
+    #[arg(long, value_enum)]
+    tracer: Vec<Tracer>,
+    /// How often each load is run under each tracer
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Fewer rounds: to see whether it works, not to quote
+    #[arg(long)]
+    quick: bool,
+    /// How the measured killtrace listens, where it is not compared: auto, ebpf, perf
+    #[arg(long, default_value = "auto")]
+    backend: String,
+    /// The programs are built already (how it calls itself as root)
+    #[arg(long, hide = true)]
+    built: Option<PathBuf>,
 }
 
-/// The programs of a release build.
+/// The programs of a release build, static as they are given to people.
 pub(crate) struct Programs {
     killtrace: PathBuf,
     victim: PathBuf,
     striker: PathBuf,
+    load: PathBuf,
     /// For `killtrace watch --backend`.
     backend: String,
 }
 
-/// Measures everything and prints a table.
+/// A build takes seconds: the few rounds that there is time for.
+const BUILD_ROUNDS: usize = 3;
+
+/// Measures, and prints tables.
 ///
 /// # Errors
 /// When something cannot be measured, or misses its bar.
-pub(crate) fn run(backend: &str, built: bool) -> Result<()> {
-    let programs = build(backend)?;
-    if !is_root()? && !built {
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let Some(built) = &options.built else {
+        let directory = build()?;
+        if is_root()? {
+            crate::setup::setup_bench()?;
+            return measure(options, &Programs::in_directory(&directory, &options.backend));
+        }
         // Built as the user, measured as root, so that no file in target/ is root's.
+        crate::setup::setup_bench()?;
         let xtask = std::env::current_exe().context("cannot find this program")?;
-        return run_to_end(as_root(xtask)?.args(["bench", "--built", "--backend", backend]));
+        let mut again = as_root(xtask)?;
+        again.args(std::env::args_os().skip(1)).arg("--built").arg(directory);
+        return run_to_end(&mut again);
+    };
+    measure(options, &Programs::in_directory(built, &options.backend))
+}
+
+fn measure(options: &Options, programs: &Programs) -> Result<()> {
+    let wanted = |part| options.parts.is_empty() || options.parts.contains(&part);
+    let rounds = if options.quick { 2 } else { options.rounds };
+    print_machine()?;
+    let mut missed = Vec::new();
+    if wanted(Part::Tracers) {
+        let all = Tracer::value_variants();
+        let tracers = if options.tracer.is_empty() { all } else { &options.tracer };
+        missed.extend(compare::compare(programs, &only(Work::loads(), &options.load), tracers, rounds)?);
     }
-    let mut rows = Vec::new();
-    println!("Measuring the start...");
-    rows.extend(measure::start(&programs)?);
-    println!("Measuring the verdict...");
-    rows.extend(measure::verdict(&programs)?);
-    println!("Measuring under load...");
-    rows.extend(measure::load(&programs)?);
-    println!("Measuring while idle...");
-    rows.extend(measure::idle(&programs)?);
-    print(&rows);
-    if rows.iter().any(|row| !row.met) {
-        bail!("a bar is missed");
+    if wanted(Part::Builds) {
+        crate::setup::setup_vite()?;
+        let all = [Tracer::Ebpf, Tracer::Perf];
+        let tracers = if options.tracer.is_empty() { &all } else { &options.tracer[..] };
+        let rounds = rounds.min(BUILD_ROUNDS);
+        missed.extend(compare::compare(programs, &only(Work::builds(), &options.load), tracers, rounds)?);
+    }
+    if wanted(Part::Agent) {
+        missed.extend(agent::figures(programs));
+    }
+    if wanted(Part::Scale) {
+        missed.extend(scale::curves(programs)?);
+    }
+    if !missed.is_empty() {
+        println!("\nMISSED:");
+        missed.iter().for_each(|missed| println!("  {missed}"));
+        bail!("{} bars are missed", missed.len());
     }
     Ok(())
 }
 
-fn print(rows: &[Row]) {
-    let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
-    println!();
-    for Row { what, value, bar, met } in rows {
-        let missed = if *met { "" } else { "  MISSED" };
-        println!("{what:width$}  {value:>16}  {bar}{missed}");
-    }
+fn only(works: Vec<Work>, names: &[String]) -> Vec<Work> {
+    let is_wanted = |work: &Work| names.is_empty() || names.iter().any(|name| work.name().contains(name));
+    works.into_iter().filter(is_wanted).collect()
 }
 
-fn build(backend: &str) -> Result<Programs> {
-    let mut command = cargo();
-    command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
-    command.args(["--package", "guard-userspace", "--package", "killtrace-tests", "--bins"]);
-    let messages = output(&mut command)?;
-    let find = |wanted: &str| {
-        messages.lines().find_map(|line| {
-            let message: Value = serde_json::from_str(line).ok()?;
-            let is_wanted = message["target"]["name"] == wanted;
-            message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
-        })
-    };
-    let killtrace = find("killtrace").context("cargo built no killtrace")?;
-    let victim = find("victim").context("cargo built no victim")?;
-    let striker = find("striker").context("cargo built no striker")?;
-    Ok(Programs { killtrace, victim, striker, backend: backend.to_owned() })
+/// On what it was measured: a figure means nothing without it.
+fn print_machine() -> Result<()> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = output(Command::new("uname").arg("-rm"))?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown");
+    println!("{cpus} processors, Linux {}; load before: {load}", kernel.trim());
+    Ok(())
+}
+
+/// Builds what is measured; returns where it is.
+fn build() -> Result<PathBuf> {
+    let arch = Arch::native().context("no static programs are built for this processor")?;
+    let built = dist::build(
+        arch,
+        &["--release", "--package=guard-userspace", "--package=killtrace-tests", "--bins"],
+    )?;
+    let killtrace = built.find("killtrace")?;
+    Ok(killtrace.parent().context("a program is in a directory")?.to_owned())
 }
 
 impl Programs {
+    fn in_directory(directory: &std::path::Path, backend: &str) -> Self {
+        let program = |name: &str| directory.join(name);
+        Self {
+            killtrace: program("killtrace"),
+            victim: program("victim"),
+            striker: program("striker"),
+            load: program("load"),
+            backend: backend.to_owned(),
+        }
+    }
+
     fn victim(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.victim);
-        command.args(args);
-        command
+        with_args(&self.victim, args)
     }
 
     fn striker(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.striker);
-        command.args(args);
-        command
+        with_args(&self.striker, args)
     }
+
+    fn load(&self, args: &[&str]) -> Command {
+        with_args(&self.load, args)
+    }
+}
+
+fn with_args(program: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    command
+}
+
+#[allow(clippy::cast_precision_loss, reason = "figures far below 2^53")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
 }

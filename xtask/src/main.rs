@@ -73,15 +73,8 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u32,
     },
-    /// Measure killtrace on this machine: start, verdict, load, idle
-    Bench {
-        /// How killtrace listens: auto, ebpf, perf
-        #[arg(long, default_value = "auto")]
-        backend: String,
-        /// The programs are built already (how it calls itself as root)
-        #[arg(long, hide = true)]
-        built: bool,
-    },
+    /// Measure killtrace on this machine, beside other tracers and against the project's bars
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -95,7 +88,7 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::VmTest(options) => vm::run(&options),
         Task::Fuzz { target, seconds, seed } => fuzz::fuzz(target.as_deref(), seconds, seed),
-        Task::Bench { backend, built } => bench::run(&backend, built),
+        Task::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

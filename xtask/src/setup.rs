@@ -21,6 +21,14 @@ struct Need {
     why: &'static str,
 }
 
+/// Those that killtrace is compared with.
+const COMPARED: [Need; 4] = [
+    Need { program: "bpftrace", package: "bpftrace", why: "prints what happens at the same tracepoints" },
+    Need { program: "sigsnoop", package: "libbpf-tools", why: "prints every signal" },
+    Need { program: "exitsnoop", package: "libbpf-tools", why: "prints every exit" },
+    Need { program: "strace", package: "strace", why: "stops a program at every signal" },
+];
+
 const NEEDS: [Need; 14] = [
     Need { program: "node", package: "nodejs", why: "runs Vite, the victim of the end-to-end tests" },
     Need { program: "npm", package: "npm", why: "installs Vite and tsx and starts them, as people do" },
@@ -51,12 +59,40 @@ pub(crate) fn setup() -> Result<()> {
     install_packages_of("tsx-app", "tsx")
 }
 
+/// What `cargo xtask bench` compares killtrace with, as far as this system has it as a package.
+///
+/// # Errors
+/// When something cannot be installed.
+pub(crate) fn setup_bench() -> Result<()> {
+    if COMPARED.iter().any(|need| !is_installed(need.program)) {
+        update_package_lists()?;
+    }
+    let to_be_had = COMPARED.iter().filter(|need| is_installed(need.program) || is_packaged(need.package));
+    install_missing("The benchmarks compare", to_be_had)
+}
+
+/// Vite, for whoever builds with it.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub(crate) fn setup_vite() -> Result<()> {
+    install_missing(
+        "The benchmarks need",
+        NEEDS.iter().filter(|need| ["nodejs", "npm"].contains(&need.package)),
+    )?;
+    install_packages_of("vite-app", "Vite")
+}
+
 fn install_programs() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_installed(need.program)).collect();
+    install_missing("The tests need", NEEDS.iter())
+}
+
+fn install_missing(who: &str, needs: impl Iterator<Item = &'static Need>) -> Result<()> {
+    let missing: Vec<&Need> = needs.filter(|need| !is_installed(need.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    println!("The tests need programs that are not installed:");
+    println!("{who} programs that are not installed:");
     for need in &missing {
         println!("  {:10} {} (package {})", need.program, need.why, need.package);
     }
