@@ -339,7 +339,8 @@ impl Process {
             image.cmdline = Some(Rc::from(cmdline.as_slice()));
         }
         if let Some(cgroups) = &facts.cgroups {
-            image.cgroups = Some(Rc::new(cgroups.clone()));
+            let known = image.cgroups.as_deref();
+            image.cgroups = Some(Rc::new(known.map_or(cgroups.clone(), |known| beyond_root(cgroups, known))));
         }
         // Read together with the working directory: it may have been unset since.
         if facts.cwd.is_some() {
@@ -424,9 +425,47 @@ fn interpreter(exec: &Exec) -> Option<&str> {
     is_script.then_some(first)
 }
 
+/// A hierarchy of cgroup v1 shows whoever is exiting at its root (kernel/cgroup/cgroup.c, `proc_cgroup_show`), wherever it
+/// was: what is known from before says more, unless it was moved to the root.
+fn beyond_root(read: &Cgroups, known: &Cgroups) -> Cgroups {
+    let is_root = |path: &Option<String>| path.as_deref() == Some("/");
+    let mut cgroups = read.clone();
+    if is_root(&known.moved) {
+        return cgroups;
+    }
+    let hierarchies = [(&mut cgroups.systemd, &known.systemd), (&mut cgroups.memory, &known.memory)];
+    let mut at_root = false;
+    for (path, known) in hierarchies {
+        if is_root(path) {
+            at_root = true;
+            if known.is_some() {
+                path.clone_from(known);
+            }
+        }
+    }
+    if at_root && cgroups.moved.is_none() {
+        cgroups.moved.clone_from(&known.moved);
+    }
+    cgroups
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_exiting_stays_where_it_was() {
+        let path = |path: &str| Some(path.to_owned());
+        let root = Cgroups { memory: path("/"), systemd: path("/"), v2: path("/a"), moved: None };
+        let known = Cgroups { memory: path("/web"), moved: path("/web/x"), ..Cgroups::default() };
+        let kept = beyond_root(&root, &known);
+        let expected = Cgroups { memory: path("/web"), moved: path("/web/x"), ..root.clone() };
+        assert_eq!(kept, expected);
+        let elsewhere = Cgroups { memory: path("/other"), ..Cgroups::default() };
+        assert_eq!(beyond_root(&elsewhere, &known), elsewhere, "what was read says more");
+        let gone_there = Cgroups { moved: path("/"), ..known };
+        assert_eq!(beyond_root(&root, &gone_there), root);
+    }
 
     #[test]
     fn the_arguments_of_a_script_begin_with_its_interpreter() {
