@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a skip, and what killtrace said, belong to the test's output")]
 
 mod needs;
+mod patience;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -18,22 +19,12 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use self::patience::eventually;
+
 const KILLTRACE: &str = env!("CARGO_BIN_EXE_killtrace");
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
-}
-
-/// Waits until `done` gives something.
-fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        if let Some(found) = done() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A process to be killed, ended with the test.
@@ -97,7 +88,7 @@ impl Watch {
         command.arg("watch").args(args).stdin(Stdio::null()).stdout(stdout.unwrap_or(out)).stderr(err);
         let child = command.env("NO_COLOR", "1").spawn().expect("the program can be run");
         let watch = Self { child, files };
-        eventually("`watching:`", || watch.said().contains("watching: ").then_some(()));
+        eventually(10, "`watching:`", || watch.said().contains("watching: ").then_some(()));
         watch
     }
 
@@ -111,7 +102,7 @@ impl Watch {
     }
 
     fn ended(&mut self) -> ExitStatus {
-        eventually("killtrace to end", || self.child.try_wait().expect("it is a child"))
+        eventually(10, "killtrace to end", || self.child.try_wait().expect("it is a child"))
     }
 
     fn stop(&mut self, signal: Signal) -> ExitStatus {
@@ -180,9 +171,9 @@ fn live_the_report_is_saved_at_every_death() {
     let watch = Watch::start(directory.path(), &args);
     first.kill();
     let saved = |count: usize| read_report(&path).filter(|report| dead(report).len() == count);
-    eventually("the first death to be saved", || saved(1));
+    eventually(10, "the first death to be saved", || saved(1));
     second.kill();
-    eventually("the second death to be saved", || saved(2));
+    eventually(10, "the second death to be saved", || saved(2));
     // Dropping kills it with SIGKILL: what was said is in the file.
     drop(watch);
     assert!(saved(2).is_some());
@@ -246,7 +237,7 @@ fn live_a_name_that_matches_nothing_is_waited_for() {
         watch.said()
     );
     let mut victim = Victim(Command::new(&program).arg("1000").spawn().expect("it can be run"));
-    eventually("the late one to be noticed", || {
+    eventually(10, "the late one to be noticed", || {
         watch.said().contains(&format!("watching: kt-late (pid {})", victim.pid())).then_some(())
     });
     victim.kill();
@@ -277,7 +268,7 @@ fn live_a_closed_stdout_does_not_keep_the_report_from_its_file() {
     let args = [&first.selector(), &second.selector(), "-o", path.to_str().expect("UTF-8")];
     let mut watch = Watch::with_closed_stdout(directory.path(), &args);
     first.kill();
-    eventually("the first death to be saved", || read_report(&path));
+    eventually(10, "the first death to be saved", || read_report(&path));
     second.kill();
     assert_eq!(watch.stop(Signal::SIGTERM).code(), Some(0), "{}", watch.said());
     let report = read_report(&path).expect("a report was written");
@@ -494,7 +485,7 @@ fn live_run_passes_signals_on() {
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it says so");
         assert_eq!(line, "ready\n");
         send(&child, signal);
-        let status = eventually("the command to end", || child.try_wait().expect("it is a child"));
+        let status = eventually(10, "the command to end", || child.try_wait().expect("it is a child"));
         assert_eq!(status.code(), Some(code), "{signal}");
     }
 }

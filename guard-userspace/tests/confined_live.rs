@@ -4,17 +4,20 @@
 #![allow(clippy::print_stdout, reason = "a skip, and what killtrace said, belong to the test's output")]
 
 mod needs;
+mod patience;
 
 use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+
+use self::patience::eventually;
 
 const KILLTRACE: &str = env!("CARGO_BIN_EXE_killtrace");
 /// `nobody`, to whom none of the tests' files belong.
@@ -32,17 +35,6 @@ const SYS_ADMIN: u64 = 1 << 21;
 const BPF: u64 = 1 << 39;
 const READ_PROCESSES: u64 = SYS_PTRACE | DAC_READ_SEARCH;
 
-fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = done() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// A child that does not outlive its test.
 struct Running(Child);
 
@@ -53,7 +45,7 @@ impl Running {
 
     fn end(&mut self, signal: Signal) -> Option<i32> {
         kill(Pid::from_raw(self.pid().cast_signed()), signal).expect("it is alive");
-        eventually("it to end", || self.0.try_wait().expect("it is a child")).code()
+        eventually(20, "it to end", || self.0.try_wait().expect("it is a child")).code()
     }
 }
 
@@ -70,7 +62,7 @@ fn killtrace(directory: &Path, mut command: Command, ready: &str) -> Running {
     let file = fs::File::create(&stderr).expect("it can be made");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).env("NO_COLOR", "1");
     let mut running = Running(command.spawn().expect("killtrace can be run"));
-    eventually(ready, || {
+    eventually(20, ready, || {
         let said = fs::read_to_string(&stderr).unwrap_or_default();
         assert!(running.0.try_wait().expect("it is a child").is_none(), "killtrace ended:\n{said}");
         said.contains(ready).then_some(())
@@ -111,7 +103,8 @@ fn somebody_elses_death() -> u32 {
     let mut victim = Running(victim.spawn().expect("sleep can be run"));
     // Time enough to look at it.
     std::thread::sleep(Duration::from_millis(300));
-    let script = format!("kill -TERM {}; true", victim.pid());
+    // Sampling buffers are read a while after an exec, and the killer's arguments from /proc.
+    let script = format!("sleep 0.3; kill -TERM {}; true", victim.pid());
     let mut killer = Command::new("sh");
     killer.args(["-c", &script, "a marker"]).uid(NOBODY).gid(NOBODY);
     assert!(killer.status().expect("sh can be run").success());
@@ -144,7 +137,7 @@ fn an_armed_watch_keeps_little_and_tells_all() {
         let mut watch = killtrace(directory.path(), command, "watching:");
         check_confined(watch.pid(), READ_PROCESSES | kept);
         let pid = somebody_elses_death();
-        let death = eventually("the report", || {
+        let death = eventually(20, "the report", || {
             let report: Value = serde_json::from_slice(&fs::read(&report).ok()?).ok()?;
             let of_victim = |death: &&Value| death["victim"]["pid"] == pid;
             report["deaths"].as_array()?.iter().find(of_victim).cloned()
@@ -171,17 +164,17 @@ fn an_armed_recorder_keeps_little_and_tells_all() {
     let mut record = killtrace(directory.path(), command, "recording every process");
     check_confined(record.pid(), READ_PROCESSES | BPF);
     let pid = somebody_elses_death();
-    let answer = eventually("the death in the store", || {
+    let answer = eventually(20, "the death in the store", || {
         let mut why = Command::new(KILLTRACE);
         let output = why.arg("why").arg(pid.to_string()).arg("--json").arg("--store").arg(&store).output();
         let output = output.expect("killtrace can be run");
         output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout).expect("JSON"))
     });
     check_told(&answer["deaths"][0]["death"], pid);
-    eventually("the counters", || {
+    eventually(20, "the counters", || {
         fs::read_to_string(&metrics).ok()?.contains("kind=\"killed_by_process\"").then_some(())
     });
-    eventually("a word on the collector", || {
+    eventually(20, "a word on the collector", || {
         let said = fs::read_to_string(directory.path().join("stderr")).ok()?;
         said.contains("refused").then_some(())
     });
@@ -235,6 +228,6 @@ fn a_command_keeps_what_it_was_given_and_is_still_told_to_end() {
     command.args(["run", "-v", "--", "setpriv", "--reuid", &nobody, "--clear-groups", "sh", "-c", script]);
     command.arg(&started);
     let mut run = killtrace(directory.path(), command, "");
-    eventually("the command", || (fs::read_to_string(&started).ok()? == "yes\n").then_some(()));
+    eventually(20, "the command", || (fs::read_to_string(&started).ok()? == "yes\n").then_some(()));
     assert_eq!(run.end(Signal::SIGTERM), Some(143));
 }

@@ -4,6 +4,7 @@
 //! the report. Every report is validated against the published schema, and replaying the recording has to give
 //! the same bytes.
 
+mod cases;
 mod cgroup;
 mod needs;
 mod procs;
@@ -17,6 +18,7 @@ mod victim;
 mod vite;
 pub mod zoo;
 
+pub use cases::{Case, run_cases};
 pub use cgroup::MemoryCgroup;
 pub use needs::{live, skip};
 pub use procs::{

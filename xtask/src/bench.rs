@@ -79,12 +79,11 @@ const BUILD_ROUNDS: usize = 3;
 pub(crate) fn run(options: &Options) -> Result<()> {
     let Some(built) = &options.built else {
         let directory = build()?;
+        crate::setup::setup_bench()?;
         if is_root()? {
-            crate::setup::setup_bench()?;
             return measure(options, &Programs::in_directory(&directory, &options.backend));
         }
         // Built as the user, measured as root, so that no file in target/ is root's.
-        crate::setup::setup_bench()?;
         let xtask = std::env::current_exe().context("cannot find this program")?;
         let mut again = as_root(xtask)?;
         again.args(std::env::args_os().skip(1)).arg("--built").arg(directory);

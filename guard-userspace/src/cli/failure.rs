@@ -106,11 +106,24 @@ impl From<CollectError> for Failure {
     }
 }
 
-/// The two ways to get them. The capabilities are what watching needs on any kernel from 5.8.
-const PRIVILEGES_HELP: &str = "run it with sudo, or grant them to the program once:\n\
-    sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog,cap_net_admin+ep \"$(command -v killtrace)\"\n\
-    (and cap_sys_admin, where kernel.perf_event_paranoid is above 2, as Debian's and Ubuntu's kernels have it)\n\
-    `killtrace doctor` lists everything missing";
+/// The two ways to get privileges, with this between their parts. The capabilities are what watching needs on any kernel
+/// from 5.8.
+macro_rules! how_to_get_privileges {
+    ($between:literal) => {
+        concat!(
+            "run it with sudo, or grant them to the program once:",
+            $between,
+            "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog,cap_net_admin+ep ",
+            "\"$(command -v killtrace)\"",
+            $between,
+            "(and cap_sys_admin, where kernel.perf_event_paranoid is above 2, as Debian's and Ubuntu's kernels have it)"
+        )
+    };
+}
+pub(super) use how_to_get_privileges;
+
+const PRIVILEGES_HELP: &str =
+    concat!(how_to_get_privileges!("\n"), "\n`killtrace doctor` lists everything missing");
 
 impl From<RecordingError> for Failure {
     fn from(error: RecordingError) -> Self {

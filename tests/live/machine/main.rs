@@ -12,16 +12,10 @@ mod suspend;
 
 use std::process::ExitCode;
 
-use killtrace_tests::live;
-use libtest_mimic::{Arguments, Trial};
-
-/// A test's name, what it does, and why this machine cannot have it.
-type Test = (&'static str, fn(), Option<String>);
+use killtrace_tests::{Case, run_cases};
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let tests: [Test; 6] = [
+    let tests: [Case; 6] = [
         ("doctor_agrees_with_watch", doctor::agrees_with_watch, None),
         ("doctor_names_what_this_kernel_lacks", doctor::names_what_is_missing, None),
         ("doctor_works_without_privileges", doctor::works_without_privileges, None),
@@ -29,17 +23,5 @@ fn main() -> ExitCode {
         ("machine_loses_a_cpu_for_a_while", hotplug::comes_back, hotplug::impossible()),
         ("machine_is_suspended", suspend::while_watching, suspend::impossible()),
     ];
-    let mut trials = Vec::new();
-    for (name, test, impossible) in tests {
-        if let Some(reason) = impossible {
-            println!("not on this machine: {name}: {reason}");
-            continue;
-        }
-        trials.push(Trial::test(name, move || {
-            let Some(_turn) = live() else { return Ok(()) };
-            test();
-            Ok(())
-        }));
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    run_cases(tests)
 }

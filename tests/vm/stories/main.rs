@@ -15,35 +15,17 @@ mod kernel_oom;
 use std::path::Path;
 use std::process::ExitCode;
 
-use killtrace_tests::live;
-use libtest_mimic::{Arguments, Trial};
-
-/// A story's name, what happens in it, and why this machine cannot have it.
-type Story = (&'static str, fn(), Option<&'static str>);
+use killtrace_tests::{Case, run_cases};
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
     let in_guest = std::env::var_os("KILLTRACE_VM").is_some();
-    let no_zram = (!Path::new(kernel_oom::ZRAM).exists()).then_some("its kernel has no zram");
-    let stories: [Story; 5] = [
+    let no_zram = (!Path::new(kernel_oom::ZRAM).exists()).then(|| "its kernel has no zram".to_owned());
+    let stories: [Case; 5] = [
         ("earlyoom_kills_the_wrapper_of_vite", earlyoom::kills_the_wrapper, None),
         ("earlyoom_kills_the_stubborn_shell_of_vite", earlyoom::kills_the_stubborn_shell, None),
         ("kernel_out_of_memory_kills_vite", kernel_oom::without_swap, None),
         ("kernel_out_of_swap_kills_vite", kernel_oom::with_swap, no_zram),
         ("the_clock_jumps", clock::jumps, None),
     ];
-    let mut trials = Vec::new();
-    for (name, story, impossible) in stories.into_iter().filter(|_| in_guest) {
-        if let Some(reason) = impossible {
-            println!("not on this machine: {name}: {reason}");
-            continue;
-        }
-        trials.push(Trial::test(name, move || {
-            let Some(_turn) = live() else { return Ok(()) };
-            story();
-            Ok(())
-        }));
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    run_cases(stories.into_iter().filter(|_| in_guest))
 }

@@ -11,32 +11,14 @@ mod oomd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use killtrace_tests::{Systemd, live};
-use libtest_mimic::{Arguments, Trial};
-
-/// A case's name, what happens in it, and why this machine cannot have it.
-type Case = (&'static str, fn(), Option<&'static str>);
+use killtrace_tests::{Case, Systemd, run_cases};
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let no_zram = (!Path::new(oomd::ZRAM).exists()).then_some("its kernel has no zram to swap to");
+    let no_zram = (!Path::new(oomd::ZRAM).exists()).then(|| "its kernel has no zram to swap to".to_owned());
     let cases: [Case; 3] = [
         ("systemd_oomd_kills_a_service_under_pressure", oomd::under_pressure, no_zram),
         ("systemd_kills_a_whole_cgroup_when_asked_to", cgroup_kill::when_asked, None),
         ("systemd_kills_what_does_not_stop_in_time", cgroup_kill::when_time_is_up, None),
     ];
-    let mut trials = Vec::new();
-    for (name, case, impossible) in cases.into_iter().filter(|_| Systemd::is_of_a_guest()) {
-        if let Some(reason) = impossible {
-            println!("not on this machine: {name}: {reason}");
-            continue;
-        }
-        trials.push(Trial::test(name, move || {
-            let Some(_turn) = live() else { return Ok(()) };
-            case();
-            Ok(())
-        }));
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    run_cases(cases.into_iter().filter(|_| Systemd::is_of_a_guest()))
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use super::session::Session;
 use super::sleepers::Sleepers;
-use super::stats::Spread;
+use super::stats::middle;
 use super::table::{self, Row};
 use super::{Programs, as_f64};
 
@@ -160,7 +160,7 @@ impl Quiet {
 fn seed(programs: &Programs) -> Result<Vec<Row>> {
     let sleepers = Sleepers::start(programs, SEEDED)?;
     let session = Session::start(programs, &programs.backend, &NOTHING)?;
-    let (armed, peak) = (session.armed_after, as_f64(session.peak_rss_kib()?) / 1024.0);
+    let (armed, peak) = (session.armed_after, session.peak_mib()?);
     let (resident, _) = session.memory_mib()?;
     session.stop()?;
     let what = |what: &str| format!("{} live processes: {what}", sleepers.count);
@@ -181,10 +181,6 @@ pub(super) fn ready(command: &mut Command) -> Result<Child> {
     let stdout = child.stdout.as_mut().context("its output is a pipe")?;
     BufReader::new(stdout.by_ref()).read_line(&mut line).context("the victim says nothing")?;
     Ok(child)
-}
-
-fn middle(figures: &[f64]) -> f64 {
-    Spread::of(figures).map_or(f64::NAN, |spread| spread.median)
 }
 
 fn slowest(figures: &[f64]) -> f64 {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::session::Session;
 use super::sleepers::Sleepers;
-use super::stats::Spread;
+use super::stats::middle;
 use super::work::Work;
 use super::{Programs, agent, as_f64, table};
 
@@ -69,11 +69,10 @@ fn with_processes(programs: &Programs, count: usize, selector: &str) -> Result<P
         }
         before = after;
     }
-    let median = |figures: &Vec<f64>| Spread::of(figures).map_or(f64::NAN, |spread| spread.median);
     Ok(Point {
         count: sleepers.count,
-        agent_ns: median(&agent_ns),
-        ratios: ratios.iter().map(median).collect(),
+        agent_ns: middle(&agent_ns),
+        ratios: ratios.iter().map(|ratios| middle(ratios)).collect(),
     })
 }
 

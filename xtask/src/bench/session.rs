@@ -99,11 +99,12 @@ impl Session {
         self.deaths.load(Ordering::Relaxed)
     }
 
-    /// Highest resident size so far, in KiB.
-    pub(super) fn peak_rss_kib(&self) -> Result<u64> {
+    /// Highest resident size so far, in MiB.
+    pub(super) fn peak_mib(&self) -> Result<f64> {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.pid())).context("killtrace is gone")?;
-        field(&status, "VmHWM:").context("this kernel tells no peak memory")
+        let kib = field(&status, "VmHWM:").context("this kernel tells no peak memory")?;
+        Ok(as_f64(kib) / 1024.0)
     }
 
     /// How often its threads went to sleep of their own accord.

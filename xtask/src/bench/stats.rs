@@ -23,6 +23,11 @@ impl Spread {
     }
 }
 
+/// The middle of some figures; no number when there are none.
+pub(super) fn middle(figures: &[f64]) -> f64 {
+    Spread::of(figures).map_or(f64::NAN, |spread| spread.median)
+}
+
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { median, low, high } = self;

@@ -99,9 +99,9 @@ fn qemu(run: &Run, machine: Machine, console: &Path, results: &Path, files: &Pat
         Arch::X86_64 => "mitigations=off tsc=reliable clocksource=tsc",
         Arch::Aarch64 => "mitigations=off",
     };
-    // A panic reboots at once, which ends QEMU.
     // What systemd-oomd goes by, which some kernels count only for those who ask.
     let pressure = if machine == Machine::Systemd { "psi=1" } else { "" };
+    // A panic reboots at once, which ends QEMU.
     let parameters =
         format!("console={tty} panic=-1 quiet rdinit=/init {faster} {pressure} {}", kernel.parameters);
     qemu.arg("-append").arg(parameters.trim());

@@ -3,11 +3,10 @@
 use std::fs;
 
 use super::{About, Check, Lack, State};
+use crate::cli::failure::how_to_get_privileges;
 
 /// The two ways to get privileges.
-pub(super) const HOW_TO_GET: &str = "run it with sudo, or grant them to the program once: sudo setcap \
-    cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog,cap_net_admin+ep \"$(command -v killtrace)\" \
-    (and cap_sys_admin, where kernel.perf_event_paranoid is above 2, as Debian's and Ubuntu's kernels have it)";
+pub(super) const HOW_TO_GET: &str = how_to_get_privileges!(" ");
 
 /// A capability (include/uapi/linux/capability.h), and another one that includes it.
 struct Capability {

@@ -32,7 +32,7 @@ pub(super) fn signals(programs: &Programs) -> Result<Vec<Row>> {
     victim.wait().context("cannot wait for the victim")?;
     // What is still in the ring buffer is read before the death is told.
     sleep(Duration::from_millis(500));
-    let peak = as_f64(session.peak_rss_kib()?) / 1024.0;
+    let peak = session.peak_mib()?;
     let report = session.stop()?;
     let seconds = f64::from(SIGNALS_SECONDS);
     let rate = f64::from(SIGNALS_PER_SECOND);
@@ -79,7 +79,7 @@ pub(super) fn deaths(programs: &Programs) -> Result<Vec<Row>> {
     }
     let (late, told) = (ended.elapsed(), as_f64(session.deaths()));
     let busy = as_f64(session.cpu_ns()? - before) / begun.elapsed().as_secs_f64();
-    let peak = as_f64(session.peak_rss_kib()?) / 1024.0;
+    let peak = session.peak_mib()?;
     let report = session.stop()?;
     let seconds = f64::from(DEATHS_SECONDS);
     let rate = f64::from(DEATHS_PER_SECOND);
