@@ -139,9 +139,6 @@ pub struct Process {
     pub ended_by: Option<EndedBy>,
     /// Its main thread was alive and did not end by its own call: another thread ended it with all the others.
     pub leader_overruled: bool,
-    /// A thread, not the last, of whose end taskstats has told while its exit event is still to come (kernel/exit.c,
-    /// `do_exit` calls `taskstats_exit` first).
-    pub told_ahead: Option<u32>,
     /// It sent a signal: what it was then matters later.
     pub(super) struck: bool,
     /// What it was before, oldest first.
@@ -185,7 +182,6 @@ impl Process {
             ending: None,
             ended_by: None,
             leader_overruled: false,
-            told_ahead: None,
             struck: false,
             guises: VecDeque::new(),
             predecessor: None,

@@ -29,6 +29,9 @@ pub struct Table {
     dead: VecDeque<ProcId>,
     /// Threads that ended before their processes: what a thread does to others comes after its exit event.
     gone: VecDeque<Gone>,
+    /// Threads, not the last, of whose end taskstats has told while their exit events are still to come (kernel/exit.c,
+    /// `do_exit` calls `taskstats_exit` first).
+    told_ahead: VecDeque<(ProcId, u32)>,
     next: u64,
     /// killtrace's own pid.
     own_tgid: u32,

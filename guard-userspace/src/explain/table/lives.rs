@@ -191,7 +191,8 @@ impl Table {
             if self.gone.len() == Self::GONE {
                 self.gone.pop_front();
             }
-            let told = self.get_mut(id).is_some_and(|process| process.told_ahead.take() == Some(current.tid));
+            let ahead = self.told_ahead.iter().position(|&told| told == (id, current.tid));
+            let told = ahead.and_then(|place| self.told_ahead.remove(place)).is_some();
             self.gone.push_back(Gone { tid: current.tid, process: id, at, exit: *exit, told });
             return Change::Nothing;
         }
@@ -232,7 +233,12 @@ impl Table {
             let of_it = |gone: &&mut Gone| gone.tid == stats.tid && gone.process == id && !gone.told;
             match self.gone.iter_mut().rev().find(of_it) {
                 Some(gone) => gone.told = true,
-                None => self.told_ahead(id, stats.tid),
+                None => {
+                    if self.told_ahead.len() == Self::GONE {
+                        self.told_ahead.pop_front();
+                    }
+                    self.told_ahead.push_back((id, stats.tid));
+                }
             }
             return Change::Nothing;
         }
@@ -243,12 +249,6 @@ impl Table {
                 self.end(id, gone.at, gone.tid, &gone.exit)
             }
             _ => Change::Nothing,
-        }
-    }
-
-    fn told_ahead(&mut self, id: ProcId, tid: u32) {
-        if let Some(process) = self.get_mut(id) {
-            process.told_ahead = Some(tid);
         }
     }
 
