@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Deserializer, de};
 
 use super::args::{Included, RecordArgs, duration, size};
@@ -45,7 +44,11 @@ impl Config {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         let text = match fs::read_to_string(path) {
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
-            read => read.with_context(|| format!("cannot read the configuration file {}", path.display()))?,
+            read => read.map_err(|error| {
+                let what = format!("cannot read the configuration file {}", path.display());
+                let help = "name one that is there and that you may read, or leave --config away for the usual settings";
+                Failure::new(anyhow::Error::new(error).context(what)).help(help)
+            })?,
         };
         Self::parse(&text).map_err(|why| {
             Failure::usage(

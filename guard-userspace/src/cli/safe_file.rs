@@ -101,10 +101,15 @@ pub(crate) fn open_growing(path: &Path) -> Result<File, Failure> {
     let place = find(path)?;
     let opened = place.open(OpenOptions::new().create(true).truncate(false).mode(0o600)).and_then(|file| {
         let found = file.metadata()?;
-        // Whoever owns it reads along, and one of several names may be that of another file.
-        if found.is_file() && (!place::is_trusted(found.uid()) || found.nlink() > 1) {
-            let name = path.file_name().unwrap_or_default();
+        let name = path.file_name().unwrap_or_default();
+        // Whoever owns it reads along.
+        if found.is_file() && !place::is_trusted(found.uid()) {
             return Err(place::foreign(name, "file", found.uid()));
+        }
+        // One of several names may have been given to a file that is dear to somebody.
+        if found.is_file() && found.nlink() > 1 {
+            let name = name.to_string_lossy();
+            return Err(io::Error::other(format!("{name} has another name as well (a hard link)")));
         }
         Ok(file)
     });
@@ -139,7 +144,13 @@ pub(crate) fn directory_of(path: &Path) -> PathBuf {
 
 fn unusable(path: &Path, error: io::Error) -> Failure {
     let what = format!("cannot write to {}", path.display());
-    let help = "choose another file";
+    // A pipe without a reader says so in words that nobody else uses (fs/pipe.c, `fifo_open`).
+    let (error, help) = match error.raw_os_error() {
+        Some(libc::ENXIO) => {
+            (io::Error::other("it is a pipe that nobody reads"), "start the one who reads it first")
+        }
+        _ => (error, "choose another file"),
+    };
     Failure::new(anyhow::Error::new(error).context(what)).help(help).with_code(exit::USAGE)
 }
 
@@ -238,6 +249,8 @@ mod tests {
         refused(&planted);
         fs::remove_file(&planted).unwrap();
         nix::unistd::mkfifo(&planted, nix::sys::stat::Mode::from_bits_truncate(0o622)).unwrap();
+        let failure = SafeFile::check(&planted).unwrap_err();
+        assert!(failure.to_string().contains("a pipe that nobody reads"), "{failure}");
         lchown(&planted, NOBODY, NOBODY).unwrap();
         let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&planted).unwrap();
         refused(&planted);
@@ -253,7 +266,8 @@ mod tests {
         // A second name of another file.
         fs::remove_file(&planted).unwrap();
         fs::hard_link(&precious, &planted).unwrap();
-        assert!(open_growing(&planted).is_err());
+        let failure = open_growing(&planted).unwrap_err();
+        assert!(failure.to_string().contains("planted has another name as well"), "{failure}");
         SafeFile::check(&planted).unwrap().write(|out| out.write_all(b"new")).unwrap();
         assert_eq!(fs::read_to_string(&precious).unwrap(), "old");
     }
