@@ -126,26 +126,36 @@ impl Sources {
         .await
     }
 
-    /// Appends what all sources have. The backend is read last: what another one tells of, as taskstats does of a task's
-    /// end, the kernel has put into the backend's buffers before.
+    /// Appends what all sources have, so that none is ahead of another: the backend before those that tell of what it
+    /// sees next, as the kernel's log does, and behind those that tell of what it has seen.
     pub(crate) fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
-        let mut others = Vec::new();
+        let mut told_after = Vec::new();
+        self.drain_helpers(true, &mut told_after);
+        let read = self.list.first_mut().map_or(Ok(()), |backend| backend.source.drain(out));
+        out.append(&mut told_after);
+        self.drain_helpers(false, out);
+        read
+    }
+
+    /// All but the backend, of one kind. One that fails is read no more.
+    fn drain_helpers(&mut self, follows_backend: bool, out: &mut Vec<Event>) {
         let mut index = 1;
         while let Some(Armed { source, .. }) = self.list.get_mut(index) {
-            match source.drain(&mut others) {
+            if source.follows_backend() != follows_backend {
+                index += 1;
+                continue;
+            }
+            match source.drain(out) {
                 Ok(()) => index += 1,
                 Err(error) => {
                     let name = source.name();
                     note(&format!("warning: {name} gives no more events: {:#}", anyhow::Error::new(error)));
                     let fact = Fact::Lost { probe: name.to_owned(), count: 1 };
-                    others.push(Event { id: 0, t_ns: host::boottime_ns(), cpu: None, current: None, fact });
+                    out.push(Event { id: 0, t_ns: host::boottime_ns(), cpu: None, current: None, fact });
                     self.list.remove(index);
                 }
             }
         }
-        let read = self.list.first_mut().map_or(Ok(()), |backend| backend.source.drain(out));
-        out.append(&mut others);
-        read
     }
 }
 

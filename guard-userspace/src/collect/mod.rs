@@ -64,6 +64,11 @@ pub trait Source {
         false
     }
 
+    /// What it tells of, the kernel has put into the backend's buffers before.
+    fn follows_backend(&self) -> bool {
+        false
+    }
+
     /// What it still asks of the kernel while it is at work, beyond reading from its descriptors.
     fn upkeep(&self) -> Upkeep {
         Upkeep::None

@@ -103,6 +103,11 @@ impl Source for TaskstatsSource {
         self.socket.as_fd()
     }
 
+    /// It sends a task's end a moment before the tracepoint (kernel/exit.c, `do_exit`), and is read a while after.
+    fn follows_backend(&self) -> bool {
+        true
+    }
+
     fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
         let lost = |count| Fact::Lost { probe: "taskstats".to_owned(), count };
         loop {

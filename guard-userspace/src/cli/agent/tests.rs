@@ -27,6 +27,7 @@ struct Fake {
 /// A source that takes its time: while it is read, the kernel tells another one of what came before.
 struct Slow {
     source: Box<dyn Source>,
+    follows_backend: bool,
     meanwhile: Batches,
     before: Vec<Event>,
 }
@@ -43,6 +44,9 @@ impl Source for Slow {
     }
     fn fd(&self) -> BorrowedFd<'_> {
         self.source.fd()
+    }
+    fn follows_backend(&self) -> bool {
+        self.follows_backend
     }
     fn drain(&mut self, out: &mut Vec<Event>) -> Result<(), CollectError> {
         self.meanwhile.lock().unwrap().push(Ok(std::mem::take(&mut self.before)));
@@ -151,18 +155,30 @@ fn events_of_all_sources_are_put_in_order_and_numbered() {
 }
 
 #[test]
-fn no_source_is_ahead_of_the_backend() {
+fn no_source_is_ahead_of_another() {
     let runtime = runtime();
     let _guard = runtime.enter();
-    let (backend, backend_feed) = fake("perf", Capabilities::default());
-    let (source, mut feed) = fake("taskstats", Capabilities::default());
-    let slow = Slow { source, meanwhile: backend_feed.batches, before: vec![listen(10, 1), listen(20, 2)] };
-    let (mut agent, file) = agent(vec![backend, Box::new(slow)]);
-    feed.put(Ok(vec![listen(30, 3)]));
-    agent.turn().unwrap();
-    agent.turn().unwrap();
-    let (_, events) = recorded(file);
-    assert_eq!(events.iter().map(|event| event.t_ns).collect::<Vec<_>>(), [10, 20, 30]);
+    for follows_backend in [false, true] {
+        let (backend, mut backend_feed) = fake("perf", Capabilities::default());
+        let (helper, mut feed) = fake("helper", Capabilities::default());
+        let before = vec![listen(10, 1), listen(20, 2)];
+        // The kernel tells of an end first the backend and then taskstats; of memory that ran out first its log.
+        let sources: Vec<Box<dyn Source>> = if follows_backend {
+            feed.put(Ok(vec![listen(30, 3)]));
+            let meanwhile = backend_feed.batches;
+            vec![backend, Box::new(Slow { source: helper, follows_backend, meanwhile, before })]
+        } else {
+            backend_feed.put(Ok(vec![listen(30, 3)]));
+            let meanwhile = feed.batches;
+            vec![Box::new(Slow { source: backend, follows_backend, meanwhile, before }), helper]
+        };
+        let (mut agent, file) = agent(sources);
+        agent.turn().unwrap();
+        agent.turn().unwrap();
+        let (_, events) = recorded(file);
+        let times: Vec<u64> = events.iter().map(|event| event.t_ns).collect();
+        assert_eq!(times, [10, 20, 30], "follows the backend: {follows_backend}");
+    }
 }
 
 #[test]
